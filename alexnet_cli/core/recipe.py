@@ -1,0 +1,303 @@
+"""One frozen dataclass says what the network is, how it starts, how it is trained and how it is tested (stdlib only).
+
+The presets are functions: `original()` is net #145 of the authors' released 2012 code, `paper()` the paper's text taken
+literally, `small()` #145 with a schedule and an augmentation for small data. Sources in the trailing comments: `P 3.3` is a
+section of the NIPS 2012 paper, `#145` the configuration `layers-145.cfg` with its parameters, `code` the rest of that release.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from alexnet_cli.core.errors import RecipeError
+
+STORED_SIZE = 256  # P 2: shorter side 256, central 256x256
+CONV_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+FC_LAYERS = ("fc6", "fc7", "fc8")
+LAYERS = CONV_LAYERS + FC_LAYERS
+KERNELS = {"conv1": 11, "conv2": 5, "conv3": 3, "conv4": 3, "conv5": 3}  # P 3.5
+STRIDES = {"conv1": 4, "conv2": 1, "conv3": 1, "conv4": 1, "conv5": 1}  # P 3.5
+PADDINGS = {"conv1": 0, "conv2": 2, "conv3": 1, "conv4": 1, "conv5": 1}  # #145; conv1's own is `input_padding`
+OPERATIONS = ("conv", "relu", "lrn", "spatial", "pool")
+CHOICES = {
+    "resize": ("short_side", "warp"),
+    "channel_order": ("rgb", "bgr"),
+    "mean": ("image", "channel"),
+    "mean_crop": ("centre", "aligned"),
+    "colour_noise_scale": ("stdev", "eigenvalue"),
+    "shuffle": ("once", "epoch"),
+    "test_crops": (10, 1),
+}
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise RecipeError(message)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change of the rates from one moment of the training on.
+
+    at: share of all steps that lies before it, 0-1, so that it keeps its place when the run is shortened.
+    layers: whose rates change. weight_factor, bias_factor: rate divided by the initial one from now on; a bias_factor of
+    None leaves the biases as they are. colour_noise: its strength from now on; None leaves it as it is.
+    """
+
+    at: float
+    layers: tuple[str, ...] = LAYERS
+    weight_factor: float = 1.0
+    bias_factor: float | None = None
+    colour_noise: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.at <= 1, f"event at {self.at}, expected a share of the training between 0 and 1")
+        unknown = [layer for layer in self.layers if layer not in LAYERS]
+        _require(not unknown, f"event names unknown layers {unknown}, expected some of {', '.join(LAYERS)}")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one step uses: learning rate of each layer's weights and biases, and the strength of the colour noise."""
+
+    weights: Mapping[str, float]
+    biases: Mapping[str, float]
+    colour_noise: float
+
+
+def _per_145(drop_at: float, *, of: float = 91) -> float:
+    return drop_at / of
+
+
+# #145's log: 0.01 until epoch 25, /10 there, at 51 and at 79; conv1 and the colour noise leave early; stopped after 91.
+EVENTS_145 = (
+    Event(_per_145(25), weight_factor=0.1),
+    Event(_per_145(51), weight_factor=0.01),
+    Event(_per_145(67), layers=("conv1",), weight_factor=0.001, colour_noise=0.0),
+    Event(_per_145(72), layers=("conv1",), weight_factor=0.0, bias_factor=0.0),
+    Event(_per_145(79), layers=LAYERS[1:], weight_factor=0.001),
+)
+# P 5: divided by ten three times, equal for all layers. The text gives no epochs: those of #145's log, of 90.
+EVENTS_PAPER = tuple(
+    Event(_per_145(epoch, of=90), weight_factor=factor, bias_factor=factor) for epoch, factor in ((25, 0.1), (51, 0.01), (79, 0.001))
+)
+EVENTS_SMALL = (Event(0.7, weight_factor=0.1, bias_factor=0.1), Event(0.9, weight_factor=0.01, bias_factor=0.01))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every choice that tells one AlexNet from another; the defaults are those of the authors' net #145.
+
+    Raises RecipeError when a value is impossible or contradicts another.
+    """
+
+    name: str = "original"
+
+    # What the network sees
+    input_size: int = 224  # P 4.1; Caffe 227
+    input_padding: tuple[int, int] = (0, 3)  # code: zeros before and after each side; the 55th window ends on 3 of them
+    resize: Literal["short_side", "warp"] = "short_side"  # P 2; Caffe's tutorial warps
+    channel_order: Literal["rgb", "bgr"] = "rgb"  # code; Caffe BGR
+    pixel_scale: float = 1.0  # code: 0-255, never divided; torchvision 1/255
+    pixel_stdevs: tuple[float, float, float] = (1.0, 1.0, 1.0)  # torchvision divides by channel
+    mean: Literal["image", "channel"] = "image"  # P 2, code: one mean per pixel
+    mean_crop: Literal["centre", "aligned"] = "centre"  # code: the centre crop for every crop; Caffe: the crop's own place
+
+    # Layers
+    towers: int = 2  # P 3.2
+    channels: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256)  # P 3.5, both towers together
+    hidden: tuple[int, int] = (4096, 4096)  # P 3.5
+    reads_both_towers: tuple[str, ...] = ("conv3", "fc6", "fc7", "fc8")  # P 3.5, #145
+    layer1: tuple[str, ...] = ("conv", "lrn", "pool", "relu")  # #145: normalised before the ReLU
+    layer2: tuple[str, ...] = ("conv", "relu", "lrn", "spatial", "pool")  # #145: the spatial norm is not in the paper
+    layer5: tuple[str, ...] = ("conv", "pool", "relu")  # #145
+    pool_size: int = 3  # P 3.4
+    pool_stride: int = 2  # P 3.4
+
+    # Response normalisation: x * (k + coefficient * sum of x^2 over the window) ** -beta
+    lrn_size: int = 5  # P 3.3: n
+    lrn_alpha: float = 1e-4  # P 3.3
+    lrn_alpha_divided: bool = True  # code: alpha / n, as torch and Caffe; the paper's formula does not divide
+    lrn_beta: float = 0.75  # P 3.3
+    lrn_k: float = 2.0  # P 3.3; Caffe 1
+    lrn_crosses_towers: bool = False  # code; Caffe's runs over all channels
+    spatial_size: int = 5  # #145 cnorm2
+    spatial_alpha: float = 1e-3  # #145 cnorm2, divided by the window's 25 places
+    spatial_beta: float = 0.75  # #145 cnorm2
+    spatial_k: float = 1.0  # the successor's default
+
+    # Dropout
+    dropout: float = 0.5  # P 4.2: share of outputs set to zero
+    dropout_inverted: bool = False  # P 4.2, code: halved at test instead; PyTorch and Caffe double in training
+    dropout_before: bool = False  # torchvision drops the inputs of fc6 and fc7 instead of their outputs
+
+    # Initial weights: a Gaussian's standard deviation, None for PyTorch's default; biases constant
+    init_stdevs: tuple[float | None, ...] = (0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01)  # #145; P 5: .01 throughout
+    init_biases: tuple[float | None, ...] = (0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0)  # P 5, #145
+
+    # Update rule
+    batch_size: int = 128  # P 5
+    epochs: int = 91  # #145's log
+    learning_rate: float = 0.01  # P 5
+    bias_rate_factor: float = 2.0  # #145 epsB 0.02
+    momentum: float = 0.9  # P 5
+    weight_decay: float = 0.0005  # P 5
+    bias_weight_decay: float = 0.0  # code: biases are built without decay
+    rate_inside_velocity: bool = True  # P 5: a drop of the rate leaves the velocity as it is; torch's SGD shrinks it at once
+    events: tuple[Event, ...] = field(default=EVENTS_145)
+
+    # Augmentation and order
+    mirror: bool = True  # P 4.1; governs the test views too
+    crop_chunk: int = 32  # code: one crop and mirror per 32 images; the paper's text and most others: 1
+    colour_noise: float = 0.1  # P 4.1; 0 for none
+    colour_noise_scale: Literal["stdev", "eigenvalue"] = "stdev"  # code; P 4.1 says eigenvalues
+    colour_noise_rescale: bool = True  # code: divided by 1 + strength
+    shuffle: Literal["once", "epoch"] = "once"  # code: one order for all epochs
+
+    # Test
+    test_crops: Literal[10, 1] = 10  # P 4.1
+
+    def __post_init__(self) -> None:
+        self._check_shape()
+        self._check_numbers()
+        for name, choices in CHOICES.items():
+            _require(getattr(self, name) in choices, f"{name} is {getattr(self, name)!r}, expected one of {choices}")
+        for name in ("layer1", "layer2", "layer5"):
+            operations = getattr(self, name)
+            wrong = [operation for operation in operations if operation not in OPERATIONS]
+            _require(not wrong, f"{name} has unknown operations {wrong}, expected some of {', '.join(OPERATIONS)}")
+            _require(operations[:1] == ("conv",) and operations.count("conv") == 1, f"{name} must start with its one conv")
+            _require(operations.count("pool") == 1, f"{name} must pool exactly once")
+
+    def _check_shape(self) -> None:
+        _require(self.towers in (1, 2), f"{self.towers} towers, expected 1 or 2")
+        _require(
+            32 <= self.input_size <= STORED_SIZE, f"input size {self.input_size}, expected at least 32 and at most {STORED_SIZE}"
+        )
+        odd = [width for width in self.channels + self.hidden if width < 1 or width % self.towers]
+        _require(not odd, f"widths {odd} cannot be split over {self.towers} towers")
+        _require(len(self.channels) == 5 and len(self.hidden) == 2, "expected 5 convolutional and 2 hidden widths")
+        _require(set(FC_LAYERS) <= set(self.reads_both_towers) <= set(LAYERS[1:]), "fc6, fc7 and fc8 must read both towers")
+        _require(len(self.init_stdevs) == len(LAYERS), f"{len(self.init_stdevs)} initial deviations, expected {len(LAYERS)}")
+        _require(len(self.init_biases) == len(LAYERS), f"{len(self.init_biases)} initial biases, expected {len(LAYERS)}")
+        _require(self.lrn_size % 2 == 1 and self.spatial_size % 2 == 1, "normalisation windows must be odd")
+
+    def _check_numbers(self) -> None:
+        for name in ("batch_size", "epochs", "crop_chunk", "lrn_size", "spatial_size", "pool_size", "pool_stride"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, expected at least 1")
+        for name in ("learning_rate", "bias_rate_factor", "weight_decay", "bias_weight_decay", "colour_noise"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, f"{name} is {value}, expected a number from 0 on")
+        _require(0 <= self.dropout < 1, f"dropout is {self.dropout}, expected a share from 0 to below 1")
+        _require(0 <= self.momentum < 1, f"momentum is {self.momentum}, expected a number from 0 to below 1")
+        _require(list(self.events) == sorted(self.events, key=lambda event: event.at), "events are not in order of time")
+
+    def groups(self, layer: str) -> int:
+        """How many independent halves the layer's channels fall into: 1 where it reads both towers and for conv1."""
+        return 1 if layer == "conv1" or layer in self.reads_both_towers else self.towers
+
+    def rates_at(self, step: int, total_steps: int) -> Rates:
+        """Return the rates of one step.
+
+        step: steps already made, 0 to total_steps - 1. An event takes hold on the first step at or after its share.
+        """
+        weights = {layer: self.learning_rate for layer in LAYERS}
+        biases = {layer: self.learning_rate * self.bias_rate_factor for layer in LAYERS}
+        noise = self.colour_noise
+        for event in self.events:
+            if step < round(event.at * total_steps):
+                break
+            for layer in event.layers:
+                weights[layer] = self.learning_rate * event.weight_factor
+                if event.bias_factor is not None:
+                    biases[layer] = self.learning_rate * self.bias_rate_factor * event.bias_factor
+            noise = noise if event.colour_noise is None else min(event.colour_noise, self.colour_noise)
+        return Rates(weights, biases, noise)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for TOML or JSON: lists for tuples, no key where a value is None, "default" in lists."""
+        return {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """Build a recipe from what `to_dict` gave; absent fields keep the defaults of net #145.
+
+        Raises RecipeError for an unknown field or a value of the wrong kind.
+        """
+        known = {entry.name: entry for entry in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        _require(not unknown, f"unknown recipe fields: {', '.join(unknown)}")
+        defaults = cls()
+        return cls(**{key: _typed(key, value, getattr(defaults, key)) for key, value in values.items()})
+
+
+def original() -> Recipe:
+    """Net #145 of the authors' 2012 code, which gave the paper's 40.7 / 18.2 % on ILSVRC-2012's validation images."""
+    return Recipe()
+
+
+def paper() -> Recipe:
+    """Build the paper's text taken literally; read so, it stays at chance for a long time."""
+    return Recipe(
+        name="paper",
+        layer1=("conv", "relu", "lrn", "pool"),  # P 3.5: after the ReLU of conv1 and conv2
+        layer2=("conv", "relu", "lrn", "pool"),
+        lrn_alpha_divided=False,  # P 3.3's formula
+        init_stdevs=(0.01,) * len(LAYERS),  # P 5
+        bias_rate_factor=1.0,  # P 5: an equal rate for all layers
+        bias_weight_decay=0.0005,  # P 5: one update rule is given
+        epochs=90,  # P 5
+        events=EVENTS_PAPER,
+        crop_chunk=1,  # P 4.1: random patches
+        colour_noise_scale="eigenvalue",  # P 4.1
+        colour_noise_rescale=False,
+        shuffle="epoch",
+    )
+
+
+def small() -> Recipe:
+    """Net #145, its initial weights and update rule, with the schedule and augmentation of small data and short runs."""
+    return Recipe(name="small", epochs=24, events=EVENTS_SMALL, crop_chunk=1, colour_noise=0.0, shuffle="epoch")
+
+
+PRESETS = {"original": original, "paper": paper, "small": small}
+
+
+def preset(name: str) -> Recipe:
+    """Return the preset of that name. Raises RecipeError for another name."""
+    if name not in PRESETS:
+        raise RecipeError(f"no recipe named {name!r}, expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, (tuple, list)):
+        return ["default" if inner is None else _plain(inner) for inner in value]
+    return value
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """Bring a value read from TOML or JSON to the kind of its field's default."""
+    wrong = RecipeError(f"recipe field {name} is {value!r}, expected something like {_plain(default)!r}")
+    if name == "events":
+        return _typed_events(value)
+    if isinstance(default, tuple):
+        if not isinstance(value, (list, tuple)):
+            raise wrong
+        return tuple(None if inner == "default" else inner for inner in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise wrong
+    return value
+
+
+def _typed_events(values: Any) -> tuple[Event, ...]:
+    try:
+        return tuple(Event(**{**value, "layers": tuple(value.get("layers", LAYERS))}) for value in values)
+    except (TypeError, AttributeError) as error:
+        raise RecipeError(f"recipe field events is {values!r}, expected tables with at, layers, weight_factor") from error

@@ -1,0 +1,20 @@
+"""How the core speaks while it works: it calls a `Reporter`, which does nothing unless a caller gives its own (stdlib only)."""
+
+
+class Reporter:
+    """Receives what a running verb has to say; every method does nothing here."""
+
+    def note(self, text: str) -> None:
+        """Take one line of plain information."""
+
+    def warn(self, text: str) -> None:
+        """Take one line that the user should not miss."""
+
+    def start(self, task: str, total: int, unit: str, *, done: int = 0) -> None:
+        """Begin a bar of `total` units, of which `done` were done in an earlier process; one bar at a time."""
+
+    def advance(self, amount: int = 1, **figures: float) -> None:
+        """Move the bar on; figures (loss, rates, shares) are shown beside it."""
+
+    def finish(self) -> None:
+        """End the bar."""
