@@ -1,0 +1,201 @@
+"""The network, read like section 3 of the paper; its numbers are the recipe's.
+
+It runs whole on one device or one tower per rank: the same code, with `layout` joining what both towers read. Data and files
+are not its business. Legend: B batch, C channels, H, W, U units, K classes.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alexnet_cli.core import draws
+from alexnet_cli.core.dropout import kept_units, step_keys
+from alexnet_cli.core.lrn import cross_map_norm, spatial_norm
+from alexnet_cli.core.recipe import CONV_LAYERS, FC_LAYERS, KERNELS, LAYERS, PADDINGS, STRIDES, Recipe
+from alexnet_cli.core.towers import ONE_DEVICE, Layout
+
+Operation = Callable[[Tensor], Tensor]
+
+
+class Weighted(nn.Module):
+    """Weights and bias of one layer, as far as they are held here."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.empty(shape[0]))
+
+
+class AlexNet(nn.Module):
+    """The paper's network: five convolutional and three fully connected layers in two towers.
+
+    recipe: its shape, normalisation and dropout. num_classes: outputs of fc8. layout: where the towers are; on two ranks each
+    holds its own tower's rows and rank 0 all of fc8. seed: draws the initial weights, the same for every layout; None leaves
+    them uninitialised, to be loaded. Parameters are named conv1.weight to fc8.bias; on one device they have the shapes of the
+    weights file.
+    """
+
+    def __init__(self, recipe: Recipe, num_classes: int, *, layout: Layout = ONE_DEVICE, seed: int | None = None) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.num_classes = num_classes
+        self.layout = layout
+        self._after_conv: dict[str, Operation] = {}
+        for layer, shape in weight_shapes(recipe, num_classes).items():
+            held = layout.rows(layer, shape[0])
+            if held.stop > held.start:
+                setattr(self, layer, Weighted((held.stop - held.start, *shape[1:])))
+        if seed is not None:
+            self.draw_weights(seed)
+
+    def forward(self, images_BCHW: Tensor, dropout_keys: dict[str, Tensor] | None = None) -> Tensor:
+        """Score images.
+
+        images_BCHW: the recipe's input size, mean removed. dropout_keys: those of a training step, from `dropout_keys`; None
+        for a test pass. Returns logits_BK; on rank 1 of 2 a zero that stands for them, on which backward is to be called.
+        """
+        recipe = self.recipe
+        x = F.pad(images_BCHW, recipe.input_padding * 2)
+        x = self._conv("conv1", x)
+        x = self._conv("conv2", x)
+        x = self._conv("conv3", x)
+        x = self._conv("conv4", x)
+        x = self._conv("conv5", x)
+        x = x.flatten(1)  # channel, y, x; the towers a, b
+        x = self._hidden("fc6", x, dropout_keys)
+        x = self._hidden("fc7", x, dropout_keys)
+        x = self.layout.join_on_first(x)
+        return F.linear(x, self.fc8.weight, self.fc8.bias) if hasattr(self, "fc8") else x
+
+    def _conv(self, layer: str, x: Tensor) -> Tensor:
+        if layer in self.recipe.reads_both_towers:
+            x = self.layout.join(x)
+        held: Weighted = getattr(self, layer)
+        groups = max(1, self.recipe.groups(layer) // self.layout.world)
+        x = _grouped_conv(x, held, STRIDES[layer], PADDINGS[layer], groups)
+        return self._after_conv.get(layer, self.after_conv(layer))(x)
+
+    def after_conv(self, layer: str) -> Operation:
+        """Return what follows a convolution up to the next one: normalisations, pooling and ReLU in the recipe's order."""
+        operations = {"conv1": self.recipe.layer1, "conv2": self.recipe.layer2, "conv5": self.recipe.layer5}
+        steps = [self._operation(name) for name in operations.get(layer, ("conv", "relu"))[1:]]
+
+        def apply(x: Tensor) -> Tensor:
+            for step in steps:
+                x = step(x)
+            return x
+
+        return apply
+
+    def _operation(self, name: str) -> Operation:
+        recipe = self.recipe
+        divisor = recipe.lrn_size if recipe.lrn_alpha_divided else 1
+        groups = 1 if recipe.lrn_crosses_towers else max(1, recipe.towers // self.layout.world)
+        operations: dict[str, Operation] = {
+            "relu": F.relu,
+            # Always rounded up, which matters for the 2/2 pooling of the paper's ablation: 55 gives 28 there.
+            "pool": lambda x: F.max_pool2d(x, recipe.pool_size, recipe.pool_stride, ceil_mode=True),
+            "lrn": lambda x: cross_map_norm(
+                x,
+                size=recipe.lrn_size,
+                coefficient=recipe.lrn_alpha / divisor,
+                beta=recipe.lrn_beta,
+                k=recipe.lrn_k,
+                groups=groups,
+            ),
+            "spatial": lambda x: spatial_norm(
+                x,
+                size=recipe.spatial_size,
+                coefficient=recipe.spatial_alpha / recipe.spatial_size**2,
+                beta=recipe.spatial_beta,
+                k=recipe.spatial_k,
+            ),
+        }
+        return operations[name]
+
+    def compile(self, **options: object) -> None:
+        """Fuse what follows each convolution, for inputs of constant shape; the convolutions are the library's either way."""
+        for layer in CONV_LAYERS:
+            self._after_conv[layer] = torch.compile(self.after_conv(layer), dynamic=False, **options)  # type: ignore[call-overload]
+
+    def _hidden(self, layer: str, x: Tensor, dropout_keys: dict[str, Tensor] | None) -> Tensor:
+        held: Weighted = getattr(self, layer)
+        x = self.layout.join(x)
+        if self.recipe.dropout_before:
+            return F.relu(F.linear(self._drop(layer, x, dropout_keys, whole=True), held.weight, held.bias))
+        return self._drop(layer, F.relu(F.linear(x, held.weight, held.bias)), dropout_keys, whole=False)
+
+    def _drop(self, layer: str, x: Tensor, dropout_keys: dict[str, Tensor] | None, *, whole: bool) -> Tensor:
+        """Drop units: multiplied by 0 or 1 in training and by the share of kept ones in a test, or inverted (paper 4.2)."""
+        rate = self.recipe.dropout
+        if dropout_keys is None:
+            return x if self.recipe.dropout_inverted else x * (1 - rate)
+        first = 0 if whole or not self.layout.split else self.layout.rank * x.shape[1]
+        x = x * kept_units(dropout_keys[layer], x.shape[0], first, x.shape[1], rate)
+        return x / (1 - rate) if self.recipe.dropout_inverted else x
+
+    def draw_weights(self, seed: int) -> None:
+        """Draw the initial weights and set the biases (paper 5); each layer is drawn whole, so every layout has the same."""
+        for layer, shape in weight_shapes(self.recipe, self.num_classes).items():
+            if not hasattr(self, layer):
+                continue
+            rows = self.layout.rows(layer, shape[0])
+            weight, bias = _initial(self.recipe, layer, shape, seed)
+            held: Weighted = getattr(self, layer)
+            with torch.no_grad():
+                held.weight.copy_(torch.from_numpy(weight[rows]))
+                held.bias.copy_(torch.from_numpy(bias[rows]))
+
+
+def weight_shapes(recipe: Recipe, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each layer's weights in the one-device network: (out, in per group, k, k) or (out, in)."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    size = recipe.input_size + sum(recipe.input_padding)
+    inputs = 3
+    pooled = {"conv1", "conv2", "conv5"}
+    for layer, outputs in zip(CONV_LAYERS, recipe.channels, strict=True):
+        shapes[layer] = (outputs, inputs // recipe.groups(layer), KERNELS[layer], KERNELS[layer])
+        size = (size + 2 * PADDINGS[layer] - KERNELS[layer]) // STRIDES[layer] + 1
+        if layer in pooled:
+            size = -(-(size - recipe.pool_size) // recipe.pool_stride) + 1
+        inputs = outputs
+    widths = (inputs * size * size, *recipe.hidden, num_classes)
+    for layer, ins, outs in zip(FC_LAYERS, widths[:-1], widths[1:], strict=True):
+        shapes[layer] = (outs, ins)
+    return shapes
+
+
+def dropout_keys(seed: int, step: int, device: torch.device) -> dict[str, Tensor]:
+    """Return what decides which units of fc6 and fc7 a training step drops."""
+    return {layer: step_keys(seed, step, layer, device) for layer in ("fc6", "fc7")}
+
+
+def _grouped_conv(x: Tensor, held: Weighted, stride: int, padding: int, groups: int) -> Tensor:
+    if groups == 1 or x.device.type != "cpu":
+        return F.conv2d(x, held.weight, held.bias, stride, padding, groups=groups)
+    # On processors one convolution per group takes as little as half the time of the library's grouped one.
+    parts = zip(x.chunk(groups, 1), held.weight.chunk(groups), held.bias.chunk(groups), strict=True)
+    return torch.cat([F.conv2d(part, weight, bias, stride, padding) for part, weight, bias in parts], dim=1)
+
+
+def _initial(recipe: Recipe, layer: str, shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return one layer's whole initial weights and biases, float32: a Gaussian and a constant, or PyTorch's own default."""
+    index = LAYERS.index(layer)
+    count, fan_in = math.prod(shape), math.prod(shape[1:])
+    stdev, constant = recipe.init_stdevs[index], recipe.init_biases[index]
+    if stdev is None:
+        weight = _uniform(count, fan_in, seed, f"weights {layer}")
+    else:
+        weight = draws.normals(count, seed, f"weights {layer}", dtype=np.float32) * np.float32(stdev)
+    bias = _uniform(shape[0], fan_in, seed, f"biases {layer}") if constant is None else np.full(shape[0], constant, np.float32)
+    return weight.reshape(shape), bias
+
+
+def _uniform(count: int, fan_in: int, seed: int, purpose: str) -> np.ndarray:
+    """Draw from -1/sqrt(fan_in) to +1/sqrt(fan_in), as PyTorch's layers start."""
+    unit = (draws.raw(count, seed, purpose) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return ((2 * unit - 1) / math.sqrt(fan_in)).astype(np.float32)
