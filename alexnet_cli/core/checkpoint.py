@@ -1,0 +1,297 @@
+"""The two things that a training leaves: weights files, which everything else reads, and the folder that `--resume` needs.
+
+A weights file is one safetensors file with all that predict, evaluate and filters ask for. It has no checksum, so that a file
+edited with safetensors alone stays valid; the resume folder has one. docs/formats.md specifies both.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alexnet_cli.core.devices import Precision
+from alexnet_cli.core.errors import CheckpointError, RecipeError
+from alexnet_cli.core.files import write_atomically
+from alexnet_cli.core.model import AlexNet, weight_shapes
+from alexnet_cli.core.recipe import STORED_SIZE, Recipe
+from alexnet_cli.core.tensors import find_damage, read_tensors, write_tensors
+from alexnet_cli.core.towers import ONE_DEVICE, Layout
+
+FORMAT = "alexnet-weights"
+FORMAT_VERSION = 1
+WEIGHTS_FILES = ("best.safetensors", "last.safetensors")  # in the order in which they are taken
+LATEST = "latest"  # name of the link to the newest run
+PROGRESS_FILE = "progress.json"
+MEAN_SHAPE = (3, STORED_SIZE, STORED_SIZE)
+
+
+@dataclass
+class Weights:
+    """A trained network: all that is in a weights file.
+
+    classes: ids in the order of fc8's outputs; words: their names, in parallel. tensors: float32 on the CPU, "conv1.weight" to
+    "fc8.bias" in the shapes of the one-device network. mean: float32 (3, 256, 256), 0-255, in the recipe's channel order.
+    step, epoch: how far the training was. accuracy: what it measured, fractions 0-1. path: where it was read from.
+    """
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    words: tuple[str, ...]
+    tensors: dict[str, Tensor]
+    mean: Tensor
+    step: int = 0
+    epoch: int = 0
+    accuracy: dict[str, float] = field(default_factory=dict)
+    path: Path | None = None
+
+
+def save_weights(path: Path, weights: Weights) -> None:
+    """Write a weights file, atomically; the same weights give the same bytes. Raises DiskFullError."""
+    texts = {
+        "recipe": weights.recipe.to_dict(),
+        "classes": weights.classes,
+        "words": weights.words,
+        "step": weights.step,
+        "epoch": weights.epoch,
+        "accuracy": weights.accuracy,
+    }
+    metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in texts.items()}
+    arrays = {name: _on_cpu(value).to(torch.float32).numpy() for name, value in {**weights.tensors, "mean": weights.mean}.items()}
+    write_tensors(path, arrays, {"format": FORMAT, "format_version": str(FORMAT_VERSION), **metadata})
+
+
+def load_weights(path: Path) -> Weights:
+    """Read a weights file.
+
+    Raises CheckpointError when it is missing, no safetensors file, cut short, of another program, without a tensor, or when a
+    tensor does not have the shape that the file's own recipe and classes ask for or holds numbers that are not finite.
+    """
+    tensors, metadata = read_tensors(path, kind="weights file", hint=_HINT_OURS)
+    _require_ours(path, metadata)
+    try:
+        texts = {name: json.loads(metadata[name]) for name in ("recipe", "classes", "words", "step", "epoch", "accuracy")}
+        recipe = Recipe.from_dict(texts["recipe"])
+        classes, words = _strings(texts["classes"]), _strings(texts["words"])
+        step, epoch, accuracy = int(texts["step"]), int(texts["epoch"]), dict(texts["accuracy"])
+    except KeyError as error:
+        raise CheckpointError(f"{path} lacks the metadata {error}", hint=_HINT_KEEP_METADATA) from error
+    except (ValueError, TypeError, AttributeError, RecipeError) as error:
+        raise CheckpointError(f"the metadata of {path} cannot be read: {error}", hint=_HINT_KEEP_METADATA) from error
+    if len(words) != len(classes):
+        raise CheckpointError(
+            f"{path} has {len(words)} words for {len(classes)} classes, expected one for each", hint=_HINT_KEEP_METADATA
+        )
+    named = _fitting(path, tensors, {**parameter_shapes(recipe, len(classes)), "mean": MEAN_SHAPE})
+    mean = named.pop("mean")
+    return Weights(recipe, classes, words, named, mean, step, epoch, accuracy, path)
+
+
+_HINT_KEEP_METADATA = "keep the metadata when you save the file again with another program (see docs/formats.md)"
+_HINT_OURS = "expected a file that alexnet train wrote, such as runs/latest/best.safetensors"
+
+
+def parameter_shapes(recipe: Recipe, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter of the one-device network by its name, conv1.weight to fc8.bias."""
+    layers = weight_shapes(recipe, num_classes)
+    return {
+        name: value for layer, shape in layers.items() for name, value in ((f"{layer}.weight", shape), (f"{layer}.bias", shape[:1]))
+    }
+
+
+def build_network(weights: Weights, device: torch.device, precision: Precision, layout: Layout = ONE_DEVICE) -> AlexNet:
+    """Return the network with these weights on a device, ready for test passes; on two ranks each takes its own tower's rows.
+
+    On the CPU in fp32 the weights are shared with `weights`, not copied.
+    """
+    with torch.device("meta"):
+        network = AlexNet(weights.recipe, len(weights.classes), layout=layout)
+    own = {name: _rows(layout, name, weights.tensors[name]) for name, _ in network.named_parameters()}
+    network.load_state_dict({name: value.to(device, precision.dtype) for name, value in own.items()}, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def _rows(layout: Layout, name: str, whole: Tensor) -> Tensor:
+    return whole[layout.rows(name.split(".")[0], len(whole))]
+
+
+# Which file ------------------------------------------------------------------------------------------------------------------
+
+
+def find_weights(runs: Path) -> Path:
+    """Return the best weights of the newest run, or its last where there is no best.
+
+    The newest is the one that the link `latest` names, then by the time of its files; a run without a whole weights file is
+    passed over. Raises CheckpointError when no run has one.
+    """
+    hint = 'train a network first with "alexnet train", or name a weights file'
+    if not runs.is_dir():
+        raise CheckpointError(f"no runs in {runs}: there is no such folder", hint=hint)
+    folders = [folder for folder in runs.iterdir() if folder.is_dir() and not folder.is_symlink()]
+    folders.sort(key=lambda folder: (_last_change(folder), folder.name), reverse=True)
+    for folder in [runs / LATEST, *folders]:
+        found = _weights_of(folder)
+        if found is not None:
+            # The run's own name says more to a reader than "latest", which the next run takes over.
+            return runs / folder.resolve().name / found.name if folder.name == LATEST and _is_inside(folder, runs) else found
+    raise CheckpointError(f"no run in {runs} has a whole weights file yet ({' or '.join(WEIGHTS_FILES)})", hint=hint)
+
+
+def resolve_weights(argument: str | None, runs: Path) -> Path:
+    """Return the weights file that a user means.
+
+    argument: a file, a run's folder, a folder of runs, or the name of a run in `runs`; None for the newest run's.
+    Raises CheckpointError when there is none.
+    """
+    if argument is None:
+        return find_weights(runs)
+    path = next((path for path in (Path(argument), runs / argument) if path.exists()), None)
+    if path is None:
+        raise CheckpointError(f"no weights file {argument}, nor a run of that name in {runs}", hint=_HINT_OURS)
+    if not path.is_dir():
+        return path
+    found = _weights_of(path)
+    if found is not None:
+        return found
+    if (path / "recipe.toml").exists():
+        raise CheckpointError(
+            f"run {path} has no whole weights file yet", hint=f'continue it with "alexnet train --run {path.name} --resume"'
+        )
+    return find_weights(path)
+
+
+def _weights_of(folder: Path) -> Path | None:
+    whole = (folder / name for name in WEIGHTS_FILES if (folder / name).is_file() and not find_damage(folder / name))
+    return next(whole, None)
+
+
+def _last_change(folder: Path) -> float:
+    files = [folder / name for name in (*WEIGHTS_FILES, "recipe.toml") if (folder / name).exists()]
+    return max((path.stat().st_mtime for path in files), default=0.0)
+
+
+def _is_inside(folder: Path, runs: Path) -> bool:
+    return folder.resolve().parent == runs.resolve()
+
+
+# Resuming --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ResumeState:
+    """What a training needs to go on: tensors by name (weights, velocities, ...) and its progress as plain JSON values.
+
+    progress: at least "step", the steps made so far.
+    """
+
+    tensors: dict[str, Tensor]
+    progress: dict[str, Any]
+
+
+def save_resume(folder: Path, state: ResumeState) -> None:
+    """Replace the state in a folder: STEP.safetensors, then progress.json, which names it and whose renaming is the commit.
+
+    Until then the previous state stands, whatever happens. Raises DiskFullError.
+    """
+    step = int(state.progress["step"])
+    # The same step can be saved twice, by a resume that stops at once: the committed file is never written over.
+    path = folder / (f"{step}.safetensors" if _committed(folder) != f"{step}.safetensors" else f"{step}-again.safetensors")
+    try:
+        write_tensors(path, {name: _on_cpu(value).numpy() for name, value in state.tensors.items()}, {})
+        text = json.dumps({**state.progress, "file": path.name, "checksum": _checksum(path)}, indent=1)
+        write_atomically(folder / PROGRESS_FILE, lambda partial: _write_text(partial, text))
+    finally:
+        for other in folder.glob("*.safetensors*"):
+            if other.name != _committed(folder):
+                other.unlink(missing_ok=True)
+
+
+def _committed(folder: Path) -> str | None:
+    """Return the name of the file that progress.json names, if any."""
+    try:
+        return str(json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))["file"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def load_resume(folder: Path) -> ResumeState:
+    """Read the state in a folder. Raises CheckpointError when there is none, or when one of its files is damaged."""
+    record = folder / PROGRESS_FILE
+    if not record.is_file():
+        raise CheckpointError(
+            f"nothing to resume in {folder}: it has no {PROGRESS_FILE}", hint='start with "alexnet train", without --resume'
+        )
+    hint = "restore this folder from a copy, or start a new run under another --run NAME"
+    try:
+        progress = json.loads(record.read_text(encoding="utf-8"))
+        path, expected = folder / progress.pop("file"), progress.pop("checksum")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{record} is damaged: it is not the JSON that a training writes", hint=hint) from error
+    if not path.is_file():
+        raise CheckpointError(f"{record} names {path.name}, which is not there", hint=hint)
+    if _checksum(path) != expected:
+        raise CheckpointError(f"{path} is damaged: its checksum is not the one in {PROGRESS_FILE}", hint=hint)
+    return ResumeState(read_tensors(path, kind="state file", hint=hint)[0], progress)
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+# Reading ---------------------------------------------------------------------------------------------------------------------
+
+
+def _on_cpu(value: Tensor) -> Tensor:
+    return value.detach().to("cpu").contiguous()
+
+
+def _require_ours(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        found = f"its metadata has format {metadata['format']!r}" if "format" in metadata else "its metadata has no format"
+        raise CheckpointError(f"{path} is a safetensors file of another program: {found}, expected {FORMAT!r}", hint=_HINT_OURS)
+    version = metadata.get("format_version", "none")
+    if version != str(FORMAT_VERSION):
+        raise CheckpointError(
+            f"{path} has format version {version}, this program reads version {FORMAT_VERSION}",
+            hint="update with: pip install -U alexnet-cli",
+        )
+
+
+def _strings(values: Sequence[Any]) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("classes and words must be lists of texts")
+    return tuple(values)
+
+
+def _fitting(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Return the tensors of these names as float32, or say which is missing, of another shape or not finite."""
+    missing = [name for name in shapes if name not in tensors]
+    if missing:
+        raise CheckpointError(f"{path} lacks {len(missing)} of {len(shapes)} tensors: {', '.join(missing[:3])}", hint=_HINT_OURS)
+    fitting = {}
+    for name, shape in shapes.items():
+        found = tensors[name]
+        if tuple(found.shape) != shape or not found.is_floating_point():
+            raise CheckpointError(
+                f"{name} in {path} is {found.dtype} {tuple(found.shape)}, expected float32 {shape} for its recipe and classes",
+                hint=_HINT_OURS,
+            )
+        fitting[name] = found.to(torch.float32)
+        if not all(bool(bound.isfinite()) for bound in fitting[name].aminmax()):  # NaN passes through minimum and maximum
+            raise CheckpointError(
+                f"{name} in {path} holds numbers that are not finite",
+                hint="its training diverged: train again with a lower --learning-rate",
+            )
+    return fitting
