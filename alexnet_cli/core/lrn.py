@@ -1,14 +1,17 @@
-"""Local response normalisation: across maps (paper 3.3) and across places of one map (net #145's `cnorm2`).
+"""Response normalisation: across maps (paper 3.3) and across the places of one map (net #145's `cnorm2`).
 
-Both are x * (k + coefficient * S) ** -beta with S the sum of x^2 over a window that is clipped at the borders. Across maps, the
-sum over neighbouring channels is a matrix product of the channels with a banded 0/1 matrix: the fastest form there is on a
-processor, and one that torch.compile joins with everything around it. The square is taken of x * sqrt(coefficient), which
-keeps it in range in float16. Everything but that product is computed in float32 (float64 for float64 inputs).
+Both are y = x * (k + S(c x^2)) ** -beta, where S sums over a window that is clipped at the borders and c is the coefficient.
+S is its own transpose, so the gradient needs the same sum once more:
+dx = dy * base ** -beta - 2 beta c x * S(dy * x * base ** (-beta - 1)), base = k + S(c x^2).
+Across maps, S is a matrix product of the channels with a banded 0/1 matrix, the fastest form there is on a processor; across
+places it is two poolings, along the columns and along the rows. All but that matrix product is computed in float32 (float64 for
+float64), also where the values are stored in fewer bits. The functions are plain enough for torch.compile to fuse.
 
 Legend: B batch, C channels, H, W.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,14 +24,10 @@ def cross_map_norm(
     """Divide each value by a power of the energy of the `size` maps around its own, at the same place.
 
     maps_BCHW: any float type. coefficient: factor of the sum of squares. groups: independent halves of the channels (towers)
-    that no window crosses. Returns the same shape, type and memory format as given.
+    that no window crosses. Returns the same shape and type, channels last in memory.
     Source: paper 3.3; the 2012 code divides the paper's alpha by `size`, which gives the 2e-5 here.
     """
-    maps_BHWC = maps_BCHW.permute(0, 2, 3, 1)
-    scaled_BHWC = maps_BHWC * math.sqrt(coefficient)
-    band_CC = _band(maps_BCHW.shape[1], size, groups, maps_BCHW)
-    energy_BHWC = (scaled_BHWC * scaled_BHWC) @ band_CC
-    return _divide(maps_BHWC, energy_BHWC, beta, k).permute(0, 3, 1, 2)
+    return _ResponseNorm.apply(maps_BCHW, "maps", size, coefficient, beta, k, groups)
 
 
 def spatial_norm(maps_BCHW: Tensor, *, size: int = 5, coefficient: float = 4e-5, beta: float = 0.75, k: float = 1.0) -> Tensor:
@@ -36,25 +35,56 @@ def spatial_norm(maps_BCHW: Tensor, *, size: int = 5, coefficient: float = 4e-5,
 
     Arguments and result as in `cross_map_norm`. Source: net #145, layer `cnorm2` (scale 0.001 over 25 places).
     """
-    wide_BCHW = maps_BCHW.to(_wide(maps_BCHW)) * math.sqrt(coefficient)
-    mean_BCHW = F.avg_pool2d(wide_BCHW * wide_BCHW, size, stride=1, padding=size // 2, count_include_pad=True)
-    return _divide(maps_BCHW, mean_BCHW * float(size * size), beta, k)
+    return _ResponseNorm.apply(maps_BCHW, "places", size, coefficient, beta, k, 1)
+
+
+class _ResponseNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, maps_BCHW: Tensor, window: str, size: int, coefficient: float, beta: float, k: float, groups: int
+    ) -> Tensor:
+        wide = maps_BCHW.to(_wide(maps_BCHW))
+        # Scaled before it is squared: float16 holds no square above 65,504.
+        scaled = wide * math.sqrt(coefficient)
+        base = _window_sum(scaled * scaled, window, size, groups, maps_BCHW.dtype) + k
+        ctx.save_for_backward(maps_BCHW, base)
+        ctx.window, ctx.size, ctx.coefficient, ctx.beta, ctx.groups = window, size, coefficient, beta, groups
+        return (wide * _power(base, beta)).to(maps_BCHW.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        maps_BCHW, base = ctx.saved_tensors
+        wide = maps_BCHW.to(base.dtype)
+        passed = gradients[0].to(base.dtype) * _power(base, ctx.beta)
+        inner = _window_sum(passed * wide / base, ctx.window, ctx.size, ctx.groups, maps_BCHW.dtype)
+        gradient = passed - (2 * ctx.beta * ctx.coefficient) * wide * inner
+        return (gradient.to(maps_BCHW.dtype), *[None] * 6)
 
 
 def _wide(values: Tensor) -> torch.dtype:
     return torch.float64 if values.dtype == torch.float64 else torch.float32
 
 
-def _band(channels: int, size: int, groups: int, like: Tensor) -> Tensor:
-    """Return the (C, C) matrix that is 1 where two channels are at most size // 2 apart and in one group."""
+def _power(base: Tensor, beta: float) -> Tensor:
+    """Return base ** -beta; for the paper's 0.75 by two square roots, as a power costs several times more on a processor."""
+    return torch.rsqrt(base * torch.sqrt(base)) if beta == 0.75 else base**-beta
+
+
+def _window_sum(values_BCHW: Tensor, window: str, size: int, groups: int, product_type: torch.dtype) -> Tensor:
+    if window == "places":
+        half = size // 2
+        columns = F.avg_pool2d(values_BCHW, (size, 1), 1, (half, 0), count_include_pad=True)
+        return F.avg_pool2d(columns, (1, size), 1, (0, half), count_include_pad=True) * float(size * size)
+    B, C, H, W = values_BCHW.shape
+    values_NC = values_BCHW.permute(0, 2, 3, 1).reshape(-1, C).to(product_type)
+    band = _band(C // groups, size, values_NC)
+    # Autocast must not choose another type for this product, in which float32 stays float32.
+    with torch.autocast(values_NC.device.type, enabled=False):
+        sums_NC = torch.cat([part @ band for part in values_NC.split(C // groups, 1)], 1)
+    return sums_NC.to(values_BCHW.dtype).view(B, H, W, C).permute(0, 3, 1, 2)
+
+
+def _band(channels: int, size: int, like: Tensor) -> Tensor:
+    """Return the (channels, channels) matrix that is 1 where two channels are at most size // 2 apart, else 0."""
     index = torch.arange(channels, device=like.device)
-    near = (index[:, None] - index[None, :]).abs() <= size // 2
-    width = channels // groups
-    return (near & (index[:, None] // width == index[None, :] // width)).to(like.dtype)
-
-
-def _divide(maps: Tensor, energy: Tensor, beta: float, k: float) -> Tensor:
-    base = energy.to(_wide(maps)) + k
-    # base ** -0.75 by two square roots: pow costs several times more on a processor.
-    factor = torch.rsqrt(base * torch.sqrt(base)) if beta == 0.75 else base**-beta
-    return (maps * factor).to(maps.dtype)
+    return ((index[:, None] - index[None, :]).abs() <= size // 2).to(like.dtype)

@@ -4,6 +4,7 @@ It runs whole on one device or one tower per rank: the same code, with `layout` 
 are not its business. Legend: B batch, C channels, H, W, U units, K classes.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -44,7 +45,8 @@ class AlexNet(nn.Module):
         self.recipe = recipe
         self.num_classes = num_classes
         self.layout = layout
-        self._after_conv: dict[str, Operation] = {}
+        self._operations = _operations(recipe, 1 if layout.split else recipe.towers)
+        self._fused: dict[tuple[str, ...], Callable[[tuple[str, ...], Tensor], Tensor]] = {}
         for layer, shape in weight_shapes(recipe, num_classes).items():
             held = layout.rows(layer, shape[0])
             if held.stop > held.start:
@@ -77,50 +79,29 @@ class AlexNet(nn.Module):
         held: Weighted = getattr(self, layer)
         groups = max(1, self.recipe.groups(layer) // self.layout.world)
         x = _grouped_conv(x, held, STRIDES[layer], PADDINGS[layer], groups)
-        return self._after_conv.get(layer, self.after_conv(layer))(x)
+        return self._follow(layer, x)
 
-    def after_conv(self, layer: str) -> Operation:
-        """Return what follows a convolution up to the next one: normalisations, pooling and ReLU in the recipe's order."""
+    def _follow(self, layer: str, x: Tensor) -> Tensor:
+        """Apply what follows a convolution up to the next one: normalisations, pooling and ReLU in the recipe's order."""
         operations = {"conv1": self.recipe.layer1, "conv2": self.recipe.layer2, "conv5": self.recipe.layer5}
-        steps = [self._operation(name) for name in operations.get(layer, ("conv", "relu"))[1:]]
+        for run in _runs(operations.get(layer, ("conv", "relu"))[1:]):
+            x = self._fused.get(run, self._in_turn)(run, x)
+        return x
 
-        def apply(x: Tensor) -> Tensor:
-            for step in steps:
-                x = step(x)
-            return x
+    def _in_turn(self, names: tuple[str, ...], x: Tensor) -> Tensor:
+        for name in names:
+            x = self._operations[name](x)
+        return x
 
-        return apply
+    def compile_normalisation(self) -> None:
+        """Fuse each response normalisation with its neighbours by torch.compile, for inputs of constant shape.
 
-    def _operation(self, name: str) -> Operation:
-        recipe = self.recipe
-        divisor = recipe.lrn_size if recipe.lrn_alpha_divided else 1
-        groups = 1 if recipe.lrn_crosses_towers else max(1, recipe.towers // self.layout.world)
-        operations: dict[str, Operation] = {
-            "relu": F.relu,
-            # Always rounded up, which matters for the 2/2 pooling of the paper's ablation: 55 gives 28 there.
-            "pool": lambda x: F.max_pool2d(x, recipe.pool_size, recipe.pool_stride, ceil_mode=True),
-            "lrn": lambda x: cross_map_norm(
-                x,
-                size=recipe.lrn_size,
-                coefficient=recipe.lrn_alpha / divisor,
-                beta=recipe.lrn_beta,
-                k=recipe.lrn_k,
-                groups=groups,
-            ),
-            "spatial": lambda x: spatial_norm(
-                x,
-                size=recipe.spatial_size,
-                coefficient=recipe.spatial_alpha / recipe.spatial_size**2,
-                beta=recipe.spatial_beta,
-                k=recipe.spatial_k,
-            ),
-        }
-        return operations[name]
-
-    def compile(self, **options: object) -> None:
-        """Fuse what follows each convolution, for inputs of constant shape; the convolutions are the library's either way."""
-        for layer in CONV_LAYERS:
-            self._after_conv[layer] = torch.compile(self.after_conv(layer), dynamic=False, **options)  # type: ignore[call-overload]
+        Convolutions and pooling stay the library's own: compiled, pooling takes three times as long on a processor.
+        """
+        for operations in (self.recipe.layer1, self.recipe.layer2, self.recipe.layer5):
+            for run in _runs(operations[1:]):
+                if {"lrn", "spatial"} & set(run):
+                    self._fused[run] = torch.compile(self._in_turn, dynamic=False)
 
     def _hidden(self, layer: str, x: Tensor, dropout_keys: dict[str, Tensor] | None) -> Tensor:
         held: Weighted = getattr(self, layer)
@@ -167,6 +148,35 @@ def weight_shapes(recipe: Recipe, num_classes: int) -> dict[str, tuple[int, ...]
     for layer, ins, outs in zip(FC_LAYERS, widths[:-1], widths[1:], strict=True):
         shapes[layer] = (outs, ins)
     return shapes
+
+
+def _operations(recipe: Recipe, towers_here: int) -> dict[str, Operation]:
+    """Return what each operation of the recipe's layers does, by its name."""
+    cross_map = {
+        "size": recipe.lrn_size,
+        "coefficient": recipe.lrn_alpha / (recipe.lrn_size if recipe.lrn_alpha_divided else 1),
+        "beta": recipe.lrn_beta,
+        "k": recipe.lrn_k,
+        "groups": 1 if recipe.lrn_crosses_towers else towers_here,
+    }
+    spatial = {
+        "size": recipe.spatial_size,
+        "coefficient": recipe.spatial_alpha / recipe.spatial_size**2,
+        "beta": recipe.spatial_beta,
+        "k": recipe.spatial_k,
+    }
+    return {
+        "relu": F.relu,
+        # Rounded up, which matters for the 2/2 pooling of the paper's ablation: 55 gives 28 there.
+        "pool": lambda x: F.max_pool2d(x, recipe.pool_size, recipe.pool_stride, ceil_mode=True),
+        "lrn": lambda x: cross_map_norm(x, **cross_map),
+        "spatial": lambda x: spatial_norm(x, **spatial),
+    }
+
+
+def _runs(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Cut operations into runs, of which pooling is always one by itself."""
+    return [tuple(run) for _, run in itertools.groupby(names, key=lambda name: name == "pool")]
 
 
 def dropout_keys(seed: int, step: int, device: torch.device) -> dict[str, Tensor]:

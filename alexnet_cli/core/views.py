@@ -1,0 +1,135 @@
+"""What the network sees of a stored 256x256 picture: a random view in training, ten views in a test.
+
+The mean that is removed is its centre crop, whatever the view's place and mirroring, unless the recipe says otherwise. Data
+order, files and the network are not its business. Legend: B batch, V views, C channels (RGB, or BGR where the recipe says so),
+H, W stored size, S input size.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alexnet_cli.core import draws
+from alexnet_cli.core.recipe import STORED_SIZE, Recipe
+
+
+@dataclass(frozen=True)
+class ViewDraws:
+    """How each picture of one epoch is seen, by its position in the epoch's order.
+
+    y, x: int64 (N,), corner of the crop, 0 to 256 - S. mirrored: bool (N,). colours: float64 (N, 3), standard normal, one for
+    each principal component.
+    """
+
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
+    mirrored: NDArray[np.bool_]
+    colours: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The mean and the principal components of the training pictures' colours, on the device that trains.
+
+    mean_CHW: float (3, 256, 256), RGB, 0-255. stdevs_3: standard deviation along each component. components_33: the components
+    as rows, RGB.
+    """
+
+    mean_CHW: Tensor
+    stdevs_3: Tensor
+    components_33: Tensor
+
+
+def draw_views(recipe: Recipe, seed: int, epoch: int, num_images: int) -> ViewDraws:
+    """Draw crop, mirroring and colour noise of an epoch; crop and mirroring are shared by `crop_chunk` neighbours.
+
+    Source: paper 4.1; chunks of 32 and offsets 0 to 32 inclusive: the 2012 code.
+    """
+    chunks = -(-num_images // recipe.crop_chunk)
+    places = STORED_SIZE - recipe.input_size + 1
+
+    def per_image(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.repeat(numbers, recipe.crop_chunk)[:num_images]
+
+    mirrored = per_image(draws.integers(chunks, 2, seed, "mirror", epoch)).astype(bool)
+    return ViewDraws(
+        y=per_image(draws.integers(chunks, places, seed, "crop y", epoch)),
+        x=per_image(draws.integers(chunks, places, seed, "crop x", epoch)),
+        mirrored=mirrored & recipe.mirror,
+        colours=np.asarray(draws.normals(3 * num_images, seed, "colour", epoch)).reshape(num_images, 3),
+    )
+
+
+def training_views(crops_BHWC: Tensor, drawn: ViewDraws, colours: Colours, recipe: Recipe, noise: float) -> Tensor:
+    """Mirror, remove the mean and add colour noise.
+
+    crops_BHWC: uint8 (B, S, S, 3), RGB, cut at the drawn places. drawn: that batch's part of the epoch's draws.
+    noise: strength of the colour noise now, 0 for none. Returns views_BCHW in the type of `colours.mean_CHW`, channels last.
+    """
+    device, dtype = colours.mean_CHW.device, colours.mean_CHW.dtype
+    pixels_BCHW = crops_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2).to(dtype)
+    mirrored_B111 = torch.from_numpy(drawn.mirrored).to(device)[:, None, None, None]
+    mean_BCHW = _mean_crops(colours.mean_CHW, recipe, drawn.y, drawn.x)
+    if recipe.mean_crop == "centre":
+        views_BCHW = torch.where(mirrored_B111, pixels_BCHW.flip(3), pixels_BCHW) - mean_BCHW
+    else:
+        views_BCHW = pixels_BCHW - mean_BCHW
+        views_BCHW = torch.where(mirrored_B111, views_BCHW.flip(3), views_BCHW)
+    if noise > 0:
+        views_BCHW = _add_noise(views_BCHW, torch.from_numpy(drawn.colours).to(device, dtype), colours, recipe, noise)
+    return _as_network_wants(views_BCHW, recipe)
+
+
+def _add_noise(views_BCHW: Tensor, normals_B3: Tensor, colours: Colours, recipe: Recipe, noise: float) -> Tensor:
+    """Shift every pixel of a view by one random colour along the principal components (paper 4.1)."""
+    # DEPARTS paper-colour-units: the text's eigenvalues are those of pixels from 0 to 1, the only reading that leaves a picture.
+    magnitudes_3 = colours.stdevs_3 if recipe.colour_noise_scale == "stdev" else colours.stdevs_3**2 / 255
+    shifts_BC = noise * (normals_B3 * magnitudes_3) @ colours.components_33
+    shifted_BCHW = views_BCHW + shifts_BC[:, :, None, None]
+    return shifted_BCHW / (1 + noise) if recipe.colour_noise_rescale else shifted_BCHW
+
+
+def test_views(images_BHWC: Tensor, mean_CHW: Tensor, recipe: Recipe, crops: int) -> Tensor:
+    """Cut the four corners and the centre, mirror each, and remove the mean.
+
+    images_BHWC: uint8 (B, 256, 256, 3), RGB. mean_CHW: float (3, 256, 256), RGB, 0-255; its type and device are the result's.
+    crops: 10, or 1 for the centre alone. Returns views_BVCHW: V is 10 (0-4 plain, 5-9 mirrored), 5 where the recipe does not
+    mirror, or 1. Source: paper 4.1; the 2012 code's order of the corners, and no noise and no scaling.
+    """
+    images_BCHW = images_BHWC.to(mean_CHW.device, non_blocking=True).permute(0, 3, 1, 2).to(mean_CHW.dtype)
+    size, far = recipe.input_size, STORED_SIZE - recipe.input_size
+    centre = (far // 2, far // 2)
+    corners = [(0, 0), (0, far), centre, (far, 0), (far, far)] if crops == 10 else [centre]
+    plain, mirrored = [], []
+    for y, x in corners:
+        crop_BCHW = images_BCHW[:, :, y : y + size, x : x + size]
+        mean_1CHW = _mean_crops(mean_CHW, recipe, np.array([y]), np.array([x]))
+        plain.append(crop_BCHW - mean_1CHW)
+        aligned = recipe.mean_crop == "aligned"
+        mirrored.append(plain[-1].flip(3) if aligned else crop_BCHW.flip(3) - mean_1CHW)
+    views = plain + mirrored if recipe.mirror and crops == 10 else plain
+    return torch.stack([_as_network_wants(view, recipe) for view in views], dim=1)
+
+
+def num_views(recipe: Recipe, crops: int) -> int:
+    """Return how many views a test of that many crops takes of each picture."""
+    return 1 if crops == 1 else 10 if recipe.mirror else 5
+
+
+def _mean_crops(mean_CHW: Tensor, recipe: Recipe, y: NDArray[np.int64], x: NDArray[np.int64]) -> Tensor:
+    """Return the part of the mean image that belongs to each crop, (1 or B, 3, S, S) or (1, 3, 1, 1)."""
+    if recipe.mean == "channel":
+        return mean_CHW.mean(dim=(1, 2))[None, :, None, None]
+    size, centre = recipe.input_size, (STORED_SIZE - recipe.input_size) // 2
+    places = [(centre, centre)] if recipe.mean_crop == "centre" else zip(y, x, strict=True)
+    return torch.stack([mean_CHW[:, top : top + size, left : left + size] for top, left in places])
+
+
+def _as_network_wants(views_BCHW: Tensor, recipe: Recipe) -> Tensor:
+    if recipe.pixel_scale != 1.0 or set(recipe.pixel_stdevs) != {1.0}:
+        stdevs_C11 = torch.tensor(recipe.pixel_stdevs, dtype=views_BCHW.dtype, device=views_BCHW.device)[:, None, None]
+        views_BCHW = views_BCHW * recipe.pixel_scale / stdevs_C11
+    return views_BCHW.flip(1) if recipe.channel_order == "bgr" else views_BCHW
