@@ -203,7 +203,7 @@ def save_resume(folder: Path, state: ResumeState) -> None:
     try:
         write_tensors(path, {name: _on_cpu(value).numpy() for name, value in state.tensors.items()}, {})
         text = json.dumps({**state.progress, "file": path.name, "checksum": _checksum(path)}, indent=1)
-        write_atomically(folder / PROGRESS_FILE, lambda partial: _write_text(partial, text))
+        write_atomically(folder / PROGRESS_FILE, lambda partial: partial.write_text(text + "\n", encoding="utf-8"))
     finally:
         for other in folder.glob("*.safetensors*"):
             if other.name != _committed(folder):
@@ -244,10 +244,6 @@ def _checksum(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 # Reading ---------------------------------------------------------------------------------------------------------------------

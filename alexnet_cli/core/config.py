@@ -38,8 +38,4 @@ def read_config(path: Path) -> dict[str, Any]:
 def write_config(path: Path, values: Mapping[str, Any]) -> None:
     """Write plain values (numbers, texts, booleans, lists, tables) so that `read_config` gives the same; None does not exist."""
     text = tomli_w.dumps(values)
-    write_atomically(path, lambda partial: _write_text(partial, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))

@@ -13,7 +13,7 @@ from alexnet_cli.core.errors import AlexNetError, DiskFullError
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Give a path new content in one step; whoever looks, at any moment, finds the old file or the new one.
 
     write: puts the content into the file that it is given, which lies in the same folder. Missing folders are made.
