@@ -1,0 +1,125 @@
+"""Pictures to records in several processes, in the order of the list, for `prepare`.
+
+The workers read, scale and encode; they never write. They end when their parent dies, however it dies.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Literal
+
+from alexnet_cli.core.errors import DataError, ImageError, SourceError
+from alexnet_cli.core.images import decode_record, encode_jpeg, square
+from alexnet_cli.core.sums import PixelSums
+
+CHUNK = 16  # pictures a task: a few hundredths of a second of work for some thousandths of passing it around
+CHUNKS_AHEAD = 4  # tasks a worker, so that none waits for the writer
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How to make records: from which folder, in which format ("jpeg" or "raw"), and whether to sum the pixels."""
+
+    source: Path
+    format: Literal["jpeg", "raw"]
+    quality: int
+    with_sums: bool
+
+
+@dataclass
+class Converted:
+    """What became of one chunk: records in order, rejected pictures with the reason, sums if they were asked for."""
+
+    records: list[bytes]
+    rejected: list[tuple[str, str]]
+    sums: PixelSums | None
+
+
+def convert(paths: Sequence[str], how: Conversion) -> Converted:
+    """Convert some pictures, here and now.
+
+    Raises SourceError when the whole source has gone, which must not pass for a folder of damaged pictures.
+    """
+    result = Converted([], [], PixelSums() if how.with_sums else None)
+    for path in paths:
+        try:
+            _convert_one(how.source / path, how, result)
+        except ImageError as error:
+            if not how.source.is_dir():
+                raise SourceError(
+                    f"{how.source} has gone while it was read", hint="bring it back and run the same again"
+                ) from error
+            result.rejected.append((path, error.message))
+    return result
+
+
+def convert_all(paths: Sequence[str], how: Conversion, workers: int) -> Generator[Converted, None, None]:
+    """Convert all pictures in chunks, in order, by so many processes; one worker means this process.
+
+    Closing the iterator stops the workers.
+    """
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    workers = min(workers, len(chunks))
+    if workers <= 1:
+        yield from (convert(chunk, how) for chunk in chunks)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    try:
+        yield from _in_order(pool, chunks, how, ahead=workers * CHUNKS_AHEAD)
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a worker process was ended from outside, perhaps for lack of memory",
+            hint="run the same again, with fewer --workers; it continues where it stopped",
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(pool: ProcessPoolExecutor, chunks: Sequence[Sequence[str]], how: Conversion, ahead: int) -> Iterator[Converted]:
+    running: deque[Future[Converted]] = deque()
+    for chunk in chunks:
+        with _interrupts_held():
+            running.append(pool.submit(convert, chunk, how))
+        if len(running) >= ahead:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
+
+
+def _convert_one(path: Path, how: Conversion, result: Converted) -> None:
+    image_HWC = square(path)
+    record = encode_jpeg(image_HWC, how.quality) if how.format == "jpeg" else image_HWC.tobytes()
+    if result.sums is not None:
+        # The mean is that of what training will see: the picture as it comes out of the store.
+        result.sums.add(decode_record(record, how.format))
+    result.records.append(record)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Start processes that never see Ctrl-C, from their first instruction on: a blocked signal stays blocked in a child."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_wait_and_exit, args=(parent.sentinel,), daemon=True).start()
+
+
+def _wait_and_exit(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

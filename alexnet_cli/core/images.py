@@ -1,0 +1,147 @@
+"""One picture: a file or its bytes > RGB uint8 > 256x256, and a stored picture to and from its bytes.
+
+The only decoder of pictures, shared by `prepare` and `predict`, so that both see the same pixels. It must not import torch.
+"""
+
+import math
+import struct
+import warnings
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from alexnet_cli.core.errors import ImageError
+
+STORED_SIZE = 256
+STORED_SHAPE = (STORED_SIZE, STORED_SIZE, 3)
+RESAMPLING = Image.Resampling.BICUBIC  # antialiased in Pillow: its support grows with the reduction
+BICUBIC_REACH = 2  # the kernel's radius, in pixels of the smaller of the two pictures
+MAX_PIXELS = 89_478_485  # 256 MiB of RGB; more than any honest photograph here, and Pillow's own threshold
+
+# Named one by one because Pillow would hand a PostScript file named .jpg to Ghostscript.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+
+# What Pillow's readers raise for damaged files; MemoryError is not among them, as it blames this machine, not the picture.
+DAMAGE = (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, EOFError, struct.error, zlib.error)
+
+# Pillow warns about odd palettes, EXIF and sizes. What matters of it becomes an ImageError below; the rest would only
+# interrupt a progress bar, and `catch_warnings` is not safe in the threads that decode.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def decode(source: bytes | Path, *, exif_orientation: bool = False) -> NDArray[np.uint8]:
+    """Read a whole picture as RGB; transparency is dropped and 16-bit grey is scaled to 8 bits.
+
+    source: the path of a file or its content. exif_orientation: turn it as its EXIF record says; off for training data, as
+    the usual ImageNet pipelines ignore the record.
+    Returns uint8 [0, 255], (H, W, 3).
+    Raises ImageError whose message is the reason, without the path.
+    """
+    return np.array(_read(source, exif_orientation))
+
+
+def square(
+    picture: bytes | Path,
+    *,
+    size: int = STORED_SIZE,
+    resize: Literal["short_side", "warp"] = "short_side",
+    exif_orientation: bool = False,
+) -> NDArray[np.uint8]:
+    """Scale a picture's shorter side to `size` and cut its centre, or warp the whole of it to a square.
+
+    The longer side is rounded to whole pixels, the centre begins at floor((longer - size) / 2), the filter is Pillow's
+    antialiased bicubic. Only the part that is kept is ever scaled, so a 1x30000 strip needs no 256x7680000 picture.
+    Returns uint8 [0, 255], (size, size, 3). Raises ImageError as `decode` does.
+    Source: paper 2; "warp" is what Caffe's tools did.
+    """
+    whole = _read(picture, exif_orientation)
+    if resize == "warp":
+        return np.array(whole.resize((size, size), RESAMPLING))
+    return np.array(_scaled_centre(whole, size))
+
+
+def encode_jpeg(image_HWC: NDArray[np.uint8], quality: int) -> bytes:
+    """Return the picture, uint8 RGB (H, W, 3), as a plain JPEG file with 4:2:0 colours; quality 1-100."""
+    file = BytesIO()
+    Image.fromarray(image_HWC).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    return file.getvalue()
+
+
+def decode_record(value: bytes, format: Literal["jpeg", "raw"]) -> NDArray[np.uint8]:
+    """Read a stored picture, the value of one record of a store.
+
+    Returns uint8 [0, 255], (256, 256, 3), RGB, writable. Raises ImageError when the value is no such picture.
+    """
+    if format == "raw":
+        if len(value) != math.prod(STORED_SHAPE):
+            raise ImageError(f"it has {len(value)} bytes, expected {math.prod(STORED_SHAPE)}")
+        return np.frombuffer(value, dtype=np.uint8).reshape(STORED_SHAPE).copy()
+    try:
+        with Image.open(BytesIO(value), formats=("JPEG",)) as picture:
+            image_HWC = np.array(picture)
+    except DAMAGE as error:
+        raise ImageError(f"it is not a whole JPEG file ({error})") from error
+    if image_HWC.shape != STORED_SHAPE:
+        raise ImageError(f"it has the shape {image_HWC.shape}, expected {STORED_SHAPE}")
+    return image_HWC
+
+
+def _read(source: bytes | Path, exif_orientation: bool) -> Image.Image:
+    try:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
+            _refuse_bomb(picture)
+            return _rgb(ImageOps.exif_transpose(picture) if exif_orientation else picture)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageError(f"too large: more than {MAX_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(_unknown(source)) from error
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ImageError(f"cannot be opened: {error.strerror}") from error
+        raise ImageError(f"damaged or cut short: {error}") from error
+
+
+def _refuse_bomb(picture: Image.Image) -> None:
+    """Judge by the header, before a byte of pixels is unpacked."""
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"too large: {width}x{height} is more than {MAX_PIXELS:,} pixels")
+
+
+def _unknown(source: bytes | Path) -> str:
+    empty = not source if isinstance(source, bytes) else source.stat().st_size == 0
+    known = "JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000"
+    return "the file is empty" if empty else f"not a picture of a known format ({known})"
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    picture.load()
+    if picture.mode == "F":
+        raise ImageError("floating-point pixels, whose white is unknown; expected 8 or 16 bits")
+    if picture.mode.startswith("I"):
+        # Pillow's own conversion clips at 255; integer modes hold 16 bits, of which Pillow keeps the upper 8 in colour.
+        return Image.fromarray((np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if picture.mode == "P" and "transparency" in picture.info:
+        picture = picture.convert("RGBA")  # straight to RGB Pillow would warn
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _scaled_centre(picture: Image.Image, size: int) -> Image.Image:
+    shorter, longer = sorted(picture.size)
+    wide = picture.width >= picture.height
+    scaled = (2 * longer * size + shorter) // (2 * shorter)  # longer * size / shorter, halves rounded up
+    offset = (scaled - size) // 2
+    start, stop = offset * longer / scaled, (offset + size) * longer / scaled
+    # Cut what the filter can reach first: Pillow keeps a box in 32-bit floats, too coarse for a box far to the right.
+    margin = math.ceil(BICUBIC_REACH * max(longer / scaled, 1)) + 1
+    first, last = max(0, math.floor(start) - margin), min(longer, math.ceil(stop) + margin)
+    start, stop = start - first, stop - first
+    part = picture.crop((first, 0, last, shorter) if wide else (0, first, shorter, last))
+    return part.resize((size, size), RESAMPLING, box=(start, 0, stop, shorter) if wide else (0, start, shorter, stop))

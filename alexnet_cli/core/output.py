@@ -1,0 +1,195 @@
+"""The folder that `prepare` writes: whose it is, what it was made with, and what of it may be deleted.
+
+`prepare.json` is written first and marks the folder as ours. Nothing without it is ever deleted, and with it only files that
+`prepare` itself makes.
+"""
+
+import csv
+import errno
+import fcntl
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from alexnet_cli.core.errors import StoreError
+from alexnet_cli.core.files import write_atomically, write_error
+from alexnet_cli.core.store import (
+    DATA_FILE,
+    FORMAT_VERSION,
+    HEAD_BYTES,
+    SPLITS,
+    STATS_FILE,
+    Store,
+    UnfinishedStoreError,
+    read_stats,
+)
+
+PLAN_FILE = "prepare.json"
+REJECTED_FILE = "rejected.csv"
+MARK = "alexnet prepare"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides every byte of an output; stored as `prepare.json`.
+
+    quality: None for raw pictures. limit: None for all. listing: the source's fingerprint. pictures: to be converted, by split.
+    """
+
+    format: str
+    quality: int | None
+    limit: int | None
+    seed: int
+    listing: str
+    pictures: dict[str, int]
+    format_version: int = FORMAT_VERSION
+
+
+def refuse_overlap(source: Path, out: Path) -> None:
+    """Raise StoreError when the output is the source, lies in it or holds it."""
+    source, out = source.resolve(), out.resolve()
+    if source == out or source in out.parents or out in source.parents:
+        raise StoreError(f"the output {out} and the source {source} overlap", hint="choose another --out")
+
+
+@contextmanager
+def exclusive(out: Path) -> Iterator[None]:
+    """Make the folder and hold it against a second `prepare`; the lock ends with the process, so a kill leaves none behind."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise StoreError(f"{out} is a file, expected a folder or nothing", hint="choose another --out") from error
+    except OSError as error:
+        raise write_error(out, error.errno or errno.EIO) from error
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        _lock(descriptor, out)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def claim(out: Path, plan: Plan, *, force: bool) -> Literal["new", "interrupted", "complete"]:
+    """Decide what to do with an output and make it ours.
+
+    force: delete a complete or different output of `prepare`; an interrupted one with the same plan is still continued.
+    Returns "complete" when there is nothing to do. Raises StoreError when something is in the way.
+    """
+    there = _read_plan(out)
+    if there is None:
+        _refuse_others(out)
+    else:
+        state, obstacle = _state(out, plan, there)
+        if state == "interrupted" or (state == "complete" and not force):
+            return state
+        if not force:
+            raise obstacle
+        _clear(out)
+    write_atomically(out / PLAN_FILE, partial(_put, content=_plan_text(plan)))
+    return "new"
+
+
+def finished(folder: Path) -> bool:
+    """Say whether a split is complete; raises StoreError when it is damaged."""
+    if not (folder / DATA_FILE).is_file() or (folder / DATA_FILE).stat().st_size < HEAD_BYTES:
+        return False
+    try:
+        Store(folder)
+    except UnfinishedStoreError:
+        return False
+    return True
+
+
+def write_rejected(out: Path, folder: str, rejected: Sequence[tuple[str, str]]) -> None:
+    """Bring the rows of one split, known by its folder's name in the source, up to date in `rejected.csv`."""
+    before = read_rejected(out)
+    rows = [row for row in before if not row[0].startswith(f"{folder}/")] + list(rejected)
+    if not rows and not before:
+        return
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("path", "reason"), *rows])
+    content = text.getvalue().encode("utf-8", "surrogateescape")  # file names are bytes, not always UTF-8
+    write_atomically(out / REJECTED_FILE, partial(_put, content=content))
+
+
+def read_rejected(out: Path) -> list[tuple[str, str]]:
+    """Return path and reason of the rejected pictures of all splits."""
+    try:
+        text = (out / REJECTED_FILE).read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return []
+    return [(path, reason) for path, reason in list(csv.reader(io.StringIO(text, newline="")))[1:]]
+
+
+def _lock(descriptor: int, out: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreError(f"another alexnet prepare is writing to {out}", hint="wait for it, or choose another --out") from error
+    except OSError:
+        pass  # a file system without locks; LMDB is not for those, but a single writer does no harm
+
+
+def _state(out: Path, plan: Plan, there: dict[str, Any]) -> tuple[Literal["interrupted", "complete", "in the way"], StoreError]:
+    """Judge an output of ours; the error says what is wrong with one that is in the way."""
+    differences = _differences(there, asdict(plan))
+    if differences:
+        return "in the way", StoreError(f"{out} was prepared otherwise: {differences}", hint="choose another --out, or --force")
+    try:
+        complete = [finished(out / split) for split in plan.pictures]
+        if complete[0]:
+            read_stats(out)  # written before the training set was declared complete
+    except StoreError as error:
+        return "in the way", error
+    return "complete" if all(complete) else "interrupted", StoreError("")
+
+
+def _read_plan(out: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads((out / PLAN_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.pop("made_by", None) != MARK:
+        return None
+    return content
+
+
+def _plan_text(plan: Plan) -> bytes:
+    return json.dumps({"made_by": MARK, **asdict(plan)}, indent=2).encode() + b"\n"
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _refuse_others(out: Path) -> None:
+    strangers = sorted(name for name in os.listdir(out) if name != f".{PLAN_FILE}.partial")
+    if strangers:
+        raise StoreError(
+            f"{out} holds {', '.join(strangers[:3])}{' and more' * (len(strangers) > 3)}, which alexnet prepare did not write",
+            hint="choose another --out; not even --force deletes files that are not its own",
+        )
+
+
+def _differences(there: dict[str, Any], now: dict[str, Any]) -> str:
+    changed = [f"{key} {there.get(key)} there, {now[key]} now" for key in now if key != "listing" and there.get(key) != now[key]]
+    if there.get("listing") != now["listing"]:
+        changed.append("other pictures, sizes, classes or words in the source")
+    return "; ".join(changed)
+
+
+def _clear(out: Path) -> None:
+    """Delete what `prepare` writes and nothing else; `prepare.json` stays, so that a kill here leaves a folder that is ours."""
+    for name in (STATS_FILE, REJECTED_FILE):
+        (out / name).unlink(missing_ok=True)
+    for split in SPLITS:
+        for name in (DATA_FILE, "lock.mdb"):
+            (out / split / name).unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or with something of the user's inside
+            (out / split).rmdir()

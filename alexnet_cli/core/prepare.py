@@ -1,0 +1,241 @@
+"""The verb `prepare`: a folder of pictures > one store per split, with the training set's mean and colour components.
+
+It can be killed at any moment; the same call continues and ends with the same records, labels, meta and statistics.
+"""
+
+import os
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import features
+
+from alexnet_cli import __version__
+from alexnet_cli.core import draws
+from alexnet_cli.core.conversion import Conversion, convert_all
+from alexnet_cli.core.errors import DataError
+from alexnet_cli.core.images import STORED_SIZE
+from alexnet_cli.core.output import (
+    REJECTED_FILE,
+    Plan,
+    claim,
+    exclusive,
+    finished,
+    read_rejected,
+    refuse_overlap,
+    write_rejected,
+)
+from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.sources import Source, find_source
+from alexnet_cli.core.store import DATA_FILE, FORMAT_VERSION, FORMATS, SPLITS, Store, write_stats
+from alexnet_cli.core.store_writer import COMMIT_PICTURES, StoreWriter
+
+SILENT = Reporter()
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """One split: records in its store, pictures rejected, bytes of its file."""
+
+    records: int
+    rejected: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What `prepare` made or found.
+
+    splits: by name, in the order of writing. classes: number of them. rejected_file: lists rejected pictures, None without any.
+    unchanged: it was complete already. images: converted by this call. seconds: of this call. images_per_second: their ratio.
+    """
+
+    out: Path
+    splits: dict[str, SplitSummary]
+    classes: int
+    rejected_file: Path | None
+    unchanged: bool
+    images: int
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Source
+    out: Path
+    plan: Plan
+    workers: int
+    stop_on_error: bool
+    commit_pictures: int
+    reporter: Reporter
+
+
+def prepare(
+    source: Path,
+    out: Path,
+    *,
+    format: Literal["jpeg", "raw"] = "jpeg",
+    quality: int = 95,
+    workers: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    force: bool = False,
+    on_error: Literal["skip", "stop"] = "skip",
+    reporter: Reporter = SILENT,
+    commit_pictures: int = COMMIT_PICTURES,
+) -> PrepareSummary:
+    """Make a store of every split in `source`, or continue, or leave alone what is complete.
+
+    format, quality: of the stored pictures, JPEG 1-100 or raw RGB. workers: processes, None for one per processor core.
+    limit: so many pictures per split at most, drawn from all classes. seed: of the records' order. force: replace what an
+    earlier `prepare` left in `out`. on_error: "stop" at the first picture that cannot be read, or "skip" and list it.
+    commit_pictures: how much work a kill may cost.
+    Raises SourceError, StoreError, DiskFullError, and DataError when pictures cannot be read.
+    """
+    began = time.monotonic()
+    _check_arguments(format, quality, workers, limit)
+    found = find_source(Path(source))
+    plan = _plan(found, format, quality, limit, seed)
+    job = _Job(found, Path(out), plan, workers or _num_cores(), on_error == "stop", commit_pictures, reporter)
+    refuse_overlap(found.path, job.out)
+    with exclusive(job.out):
+        state = claim(job.out, plan, force=force)
+        if state == "complete":
+            reporter.note(f"{job.out} is complete, from the same source with the same arguments: nothing to do")
+            images = 0
+        else:
+            images = sum(_prepare_split(job, name) for name in plan.pictures)
+        return _summary(job, images, time.monotonic() - began, unchanged=state == "complete")
+
+
+def _check_arguments(format: str, quality: int, workers: int | None, limit: int | None) -> None:
+    if format not in FORMATS:
+        raise DataError(f'format "{format}", expected {" or ".join(FORMATS)}')
+    if not 1 <= quality <= 100:
+        raise DataError(f"quality {quality}, expected 1 to 100")
+    if workers is not None and workers < 1:
+        raise DataError(f"{workers} workers, expected 1 or more")
+    if limit is not None and limit < 1:
+        raise DataError(f"limit {limit}, expected 1 or more")
+
+
+def _num_cores() -> int:
+    # Not os.cpu_count: a container or a job may own fewer cores than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _plan(source: Source, format: str, quality: int, limit: int | None, seed: int) -> Plan:
+    pictures = {name: min(len(split.paths), limit or len(split.paths)) for name, split in source.splits.items()}
+    return Plan(format, quality if format == "jpeg" else None, limit, seed, source.fingerprint(), pictures)
+
+
+def _order(job: _Job, name: str) -> NDArray[np.int64]:
+    """Mix the classes once and for all: whoever reads the store from its start then meets all of them."""
+    everything = draws.permutation(len(job.source.splits[name].paths), job.plan.seed, "records", SPLITS.index(name))
+    return everything[: job.plan.pictures[name]]
+
+
+def _prepare_split(job: _Job, name: str) -> int:
+    """Write or continue one store; returns how many pictures this call has converted."""
+    if finished(job.out / name):
+        return 0
+    split, order = job.source.splits[name], _order(job, name)
+    with StoreWriter(job.out / name, len(order), commit_pictures=job.commit_pictures) as writer:
+        before = writer.progress.done
+        if writer.continued:
+            job.reporter.note(f"continuing at record {writer.progress.records} of {len(order)} of {name}")
+        job.reporter.start(f"preparing {name}", len(order), "images", done=before)
+        try:
+            _write_records(job, name, writer, [split.paths[index] for index in order[before:]])
+        finally:
+            job.reporter.finish()
+        _finish(job, name, writer, order)
+        return writer.progress.done - before
+
+
+def _write_records(job: _Job, name: str, writer: StoreWriter, paths: list[str]) -> None:
+    how = Conversion(job.source.path, job.plan.format, job.plan.quality or 0, with_sums=name == "train")  # type: ignore[arg-type]
+    with closing(convert_all(paths, how, job.workers)) as chunks:
+        for chunk in chunks:
+            if chunk.rejected and job.stop_on_error:
+                path, reason = chunk.rejected[0]
+                raise DataError(
+                    f"{job.source.path / path}: {reason}", hint='repair or remove it, or skip such pictures with "--on-error skip"'
+                )
+            writer.add(chunk.records, chunk.rejected, chunk.sums)
+            job.reporter.advance(len(chunk.records) + len(chunk.rejected))
+
+
+def _finish(job: _Job, name: str, writer: StoreWriter, order: NDArray[np.int64]) -> None:
+    """Close a store: first what lies beside it, as the progress that it is made from goes with the last transaction."""
+    split, progress = job.source.splits[name], writer.progress
+    rejected = dict(progress.rejected)
+    write_rejected(job.out, split.folder, sorted(progress.rejected))
+    if not progress.records:
+        raise DataError(
+            f"none of the {progress.total} pictures in {job.source.path / split.folder} can be read",
+            hint=_example(progress.rejected),
+        )
+    labels = split.labels[[index for index in order if split.paths[index] not in rejected]]
+    if name == "train":
+        write_stats(job.out, progress.sums.stats())
+    writer.finish(labels, _meta(job, len(labels)))
+    _warn(job, name, labels, len(rejected))
+
+
+def _example(rejected: list[tuple[str, str]]) -> str:
+    path, reason = rejected[0]
+    return f"the first: {path}: {reason}"
+
+
+def _warn(job: _Job, name: str, labels: NDArray[np.int32], num_rejected: int) -> None:
+    if num_rejected:
+        listed = f"they are listed in {job.out / REJECTED_FILE}"
+        job.reporter.warn(f"{num_rejected} of {num_rejected + len(labels)} pictures of {name} cannot be read; {listed}")
+    absent = len(job.source.classes) - len(np.unique(labels))
+    if absent and name == "train":
+        job.reporter.warn(f"{absent} of {len(job.source.classes)} classes have no picture in {name}")
+
+
+def _meta(job: _Job, count: int) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "count": count,
+        "format": job.plan.format,
+        "size": STORED_SIZE,
+        "resampling": "bicubic",
+        "quality": job.plan.quality,
+        "classes": job.source.classes,
+        "words": job.source.words,
+        "seed": job.plan.seed,
+        "versions": {
+            "alexnet_cli": __version__,
+            "jpeg": features.version("libjpeg_turbo") or features.version("jpg"),
+            **{package: version(package) for package in ("lmdb", "numpy", "pillow")},
+        },
+    }
+
+
+def _summary(job: _Job, images: int, seconds: float, *, unchanged: bool) -> PrepareSummary:
+    rejected = read_rejected(job.out)
+    splits = {}
+    for name in job.plan.pictures:
+        prefix = f"{job.source.splits[name].folder}/"
+        num_rejected = sum(path.startswith(prefix) for path, _ in rejected)
+        splits[name] = SplitSummary(len(Store(job.out / name)), num_rejected, (job.out / name / DATA_FILE).stat().st_size)
+    return PrepareSummary(
+        out=job.out,
+        splits=splits,
+        classes=len(job.source.classes),
+        rejected_file=job.out / REJECTED_FILE if rejected else None,
+        unchanged=unchanged,
+        images=images,
+        seconds=seconds,
+        images_per_second=images / seconds,
+    )

@@ -1,0 +1,231 @@
+"""A prepared split as an LMDB folder, and the statistics of the training set beside it; `docs/formats.md` is the contract.
+
+    data/train/    "00000000", "00000001", ... > the picture alone; "labels" > int32 each; "meta" > JSON, written last
+    data/val/      likewise, and data/test/ where there is one
+    data/stats.safetensors
+
+This file reads, `store_writer` writes; no other file of the package imports lmdb. It must not import torch.
+"""
+
+import json
+import mmap
+import os
+import threading
+import weakref
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from alexnet_cli.core.errors import ImageError, StoreError
+from alexnet_cli.core.files import write_atomically
+from alexnet_cli.core.images import STORED_SIZE, decode_record
+
+FORMAT_VERSION = 1
+FORMATS = ("jpeg", "raw")
+SPLITS = ("train", "val", "test")
+OTHER_NAMES = {"validation": "val"}
+LABELS_KEY = b"labels"
+META_KEY = b"meta"
+PROGRESS_KEY = b"!progress"  # only while a store is written; "!" sorts before the digits, so that records can be appended
+SUMS_KEY = b"!sums"
+DATA_FILE = "data.mdb"
+HEAD_BYTES = 2 * mmap.PAGESIZE  # LMDB's two head pages; a smaller file is what a full disk left of a beginning
+STATS_FILE = "stats.safetensors"
+REBUILD = 'make it anew with "alexnet prepare SOURCE --force"'
+CONTINUE = 'run the same "alexnet prepare" again; it continues where it stopped'
+
+# LMDB must not be opened twice in a process nor used across a fork, hence one environment per file and process, shared by
+# every Store on it and closed with the last of them.
+_environments: weakref.WeakValueDictionary[tuple[int, int, int], Any] = weakref.WeakValueDictionary()
+_opening = threading.Lock()
+
+
+class UnfinishedStoreError(StoreError):
+    """A store whose `prepare` was interrupted and can go on."""
+
+
+def record_key(index: int) -> bytes:
+    """Return the key of a record: eight ASCII digits."""
+    return b"%08d" % index
+
+
+class Store:
+    """The pictures and labels of one split, safe to share between threads, to fork and to pickle.
+
+    folder: where it lies. meta: what `docs/formats.md` lists. classes, words: ids and names, parallel, in label order.
+    labels: int32 (N,). format: "jpeg" or "raw".
+    Raises StoreError when there is none, when `prepare` has not finished it, or when the file is cut short.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.meta: dict[str, Any] = self._read_meta()
+        self.classes: tuple[str, ...] = tuple(self.meta["classes"])
+        self.words: tuple[str, ...] = tuple(self.meta["words"])
+        self.format = self.meta["format"]
+        self.labels: NDArray[np.int32] = np.frombuffer(self._get(LABELS_KEY) or b"", dtype="<i4").astype(np.int32)
+        if len(self.labels) != len(self):
+            raise StoreError(f"{self.folder} has {len(self.labels)} labels for {len(self)} records", hint=REBUILD)
+
+    def __len__(self) -> int:
+        return int(self.meta["count"])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The environment cannot travel: whoever unpickles opens its own.
+        return Store, (self.folder,)
+
+    def record(self, index: int) -> bytes:
+        """Return the stored picture as it is, a JPEG file or raw bytes; raises IndexError outside 0 to len - 1."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.folder} has records 0 to {len(self) - 1}, not {index}")
+        value = self._get(record_key(index))
+        if value is None:
+            raise StoreError(f"record {index} is missing in {self.folder}", hint=REBUILD)
+        return value
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Return a picture as uint8 [0, 255], (256, 256, 3), RGB; raises StoreError when the record is damaged."""
+        try:
+            return decode_record(self.record(index), self.format)
+        except ImageError as error:
+            raise StoreError(f"record {index} in {self.folder} is damaged: {error.message}", hint=REBUILD) from error
+
+    def _get(self, key: bytes) -> bytes | None:
+        try:
+            with self._environment().begin() as transaction:
+                value: bytes | None = transaction.get(key)
+            return value
+        except lmdb.Error as error:
+            raise StoreError(f"{self.folder} cannot be read: {error}", hint=REBUILD) from error
+
+    def _environment(self) -> Any:
+        if getattr(self, "_process", None) != os.getpid():
+            self._opened, self._process = _open(self.folder), os.getpid()
+        return self._opened
+
+    def _read_meta(self) -> dict[str, Any]:
+        text = self._get(META_KEY)
+        if text is None:
+            raise _unfinished(self.folder, self._get(PROGRESS_KEY))
+        try:
+            meta: dict[str, Any] = json.loads(text)
+            version, format = meta["format_version"], meta["format"]
+            _ = meta["count"], meta["classes"], meta["words"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise StoreError(f'"meta" in {self.folder} is damaged: {error!r}', hint=REBUILD) from error
+        if version != FORMAT_VERSION or format not in FORMATS or meta["size"] != STORED_SIZE:
+            raise StoreError(
+                f"{self.folder} has format version {version}, {format}, expected version {FORMAT_VERSION}, {' or '.join(FORMATS)}",
+                hint=REBUILD,
+            )
+        return meta
+
+
+def open_store(data: Path, split: str) -> Store:
+    """Open the store of a split, "train", "val" (or "validation") or "test", in a folder that `prepare` wrote.
+
+    Raises StoreError naming the splits that are there.
+    """
+    data, split = Path(data), OTHER_NAMES.get(split, split)
+    if not data.exists():
+        raise StoreError(f"{data} does not exist, expected a folder of stores", hint='make it with "alexnet prepare SOURCE"')
+    if split in SPLITS and (data / split / DATA_FILE).is_file():
+        return Store(data / split)
+    present = [name for name in SPLITS if (data / name / DATA_FILE).is_file()]
+    if not present:
+        raise StoreError(f"{data} has no store", hint='make one with "alexnet prepare SOURCE"')
+    raise StoreError(f"{data} has no split {split}, only {', '.join(present)}", hint=CONTINUE if split in ("train", "val") else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Stats:
+    """What training removes from and adds to pictures, of the training set's stored pictures, RGB, 0-255.
+
+    mean: float32 (3, 256, 256). color_stdevs: float32 (3,), square roots of the eigenvalues of the covariance of all pixels,
+    largest first. color_components: float32 (3, 3), row i the unit eigenvector of color_stdevs[i], its entry of largest
+    magnitude positive.
+    """
+
+    mean: NDArray[np.float32]
+    color_stdevs: NDArray[np.float32]
+    color_components: NDArray[np.float32]
+
+
+def read_stats(data: Path) -> Stats:
+    """Read `stats.safetensors` in a folder that `prepare` wrote; raises StoreError when it is missing or damaged."""
+    path = Path(data) / STATS_FILE
+    if not path.is_file():
+        raise StoreError(f"{path} does not exist", hint=CONTINUE)
+    shapes = {"mean": (3, STORED_SIZE, STORED_SIZE), "color_stdevs": (3,), "color_components": (3, 3)}
+    try:
+        tensors = load_file(path)
+        found = {name: tensors[name].shape for name in shapes}
+    except (SafetensorError, KeyError, OSError, ValueError) as error:
+        raise StoreError(f"{path} is damaged: {error!r}", hint=REBUILD) from error
+    if found != shapes:
+        raise StoreError(f"{path} has the shapes {found}, expected {shapes}", hint=REBUILD)
+    return Stats(**{name: tensors[name].astype(np.float32) for name in shapes})
+
+
+def write_stats(data: Path, stats: Stats) -> None:
+    """Write `stats.safetensors`, whole or not at all."""
+    tensors = {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in vars(stats).items()}
+    write_atomically(Path(data) / STATS_FILE, partial(save_file, tensors))
+
+
+def _open(folder: Path) -> Any:
+    file = folder / DATA_FILE
+    if not file.is_file():
+        raise StoreError(f"{folder} has no store", hint='make one with "alexnet prepare SOURCE"')
+    status = file.stat()
+    with _opening:
+        # By inode, so that a store made anew in the same place is not mistaken for the one that was there.
+        place = (os.getpid(), status.st_dev, status.st_ino)
+        environment = _environments.get(place)
+        if environment is None:
+            environment = _environments[place] = _open_environment(folder)
+        return environment
+
+
+def _open_environment(folder: Path) -> Any:
+    try:
+        # Unlocked: read-only places have no room for a lock file. No read-ahead: records are read in random order.
+        environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False, create=False)
+    except lmdb.Error as error:
+        raise StoreError(f"{folder} is not a store, or a damaged one: {error}", hint=REBUILD) from error
+    refuse_cut_short(environment, folder)
+    return environment
+
+
+def refuse_cut_short(environment: Any, folder: Path) -> None:
+    """Close the environment and raise StoreError when its file has fewer pages than it says.
+
+    To read a page beyond the end of the file would end the process with SIGBUS.
+    """
+    expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    size = (folder / DATA_FILE).stat().st_size
+    if size < expected:
+        environment.close()
+        raise StoreError(f"{folder / DATA_FILE} is cut short: {size:,} bytes, expected {expected:,}", hint=REBUILD)
+
+
+def _unfinished(folder: Path, progress: bytes | None) -> UnfinishedStoreError:
+    if progress is None:
+        return UnfinishedStoreError(f"{folder} is not a finished store of alexnet prepare: it has no meta", hint=CONTINUE)
+    state = json.loads(progress)
+    return UnfinishedStoreError(f"{folder} is incomplete: {state['records']} of {state['total']} records written", hint=CONTINUE)
+
+
+def _new_lock() -> None:
+    global _opening
+    _opening = threading.Lock()  # another thread may have held the old one at the fork, and would never release it here
+
+
+os.register_at_fork(after_in_child=_new_lock)

@@ -1,0 +1,70 @@
+"""Exact sums over stored pictures, and the mean image and colour components that follow from them.
+
+Sums of integers do not depend on the order of the pictures, so any number of workers and interruptions gives the same bits.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet_cli.core.images import STORED_SHAPE
+from alexnet_cli.core.store import Stats
+
+NUM_PIXELS = STORED_SHAPE[0] * STORED_SHAPE[1]
+
+
+@dataclass(eq=False)
+class PixelSums:
+    """Sums over `count` pictures.
+
+    pixels: int64 (256, 256, 3), per place and channel. products: int64 (3, 3), of channel times channel over all pixels; it
+    holds 2.1 thousand million pictures.
+    """
+
+    count: int = 0
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(STORED_SHAPE, dtype=np.int64))
+    products: NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, 3), dtype=np.int64))
+
+    def add(self, image_HWC: NDArray[np.uint8]) -> None:
+        """Add one picture, uint8 (256, 256, 3)."""
+        self.count += 1
+        self.pixels += image_HWC
+        # One picture's products fit 32 bits (255 * 255 * 65536 < 2**32), and integers keep BLAS and its threads out.
+        channels = np.ascontiguousarray(image_HWC.reshape(-1, 3).T).astype(np.uint32)
+        self.products += np.einsum("in,jn->ij", channels, channels)
+
+    def merge(self, other: "PixelSums") -> None:
+        """Add what another worker has summed."""
+        self.count += other.count
+        self.pixels += other.pixels
+        self.products += other.products
+
+    def to_bytes(self) -> bytes:
+        """Return all sums as little-endian int64."""
+        return np.concatenate([[self.count], self.pixels.ravel(), self.products.ravel()]).astype("<i8").tobytes()
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> "PixelSums":
+        """Return the sums that `to_bytes` wrote."""
+        numbers = np.frombuffer(value, dtype="<i8").astype(np.int64)
+        return cls(int(numbers[0]), numbers[1:-9].reshape(STORED_SHAPE), numbers[-9:].reshape(3, 3))
+
+    def stats(self) -> Stats:
+        """Return the mean image and the principal components of all pixels' colours, of one picture or more.
+
+        Source: paper 4.1 (components of the RGB values throughout the training set), paper 2 (mean).
+        """
+        number = self.count * NUM_PIXELS
+        totals = [int(total) for total in self.pixels.sum(axis=(0, 1))]
+        # N*sum(xy) - sum(x)*sum(y) passes 64 bits: Python's integers keep it exact until the one division.
+        covariance = [[(number * int(self.products[i, j]) - totals[i] * totals[j]) / number**2 for j in range(3)] for i in range(3)]
+        variances, columns = np.linalg.eigh(np.array(covariance))
+        components = columns.T[::-1]  # eigh sorts upwards
+        largest = np.argmax(np.abs(components), axis=1)
+        components = components * np.sign(components[np.arange(3), largest])[:, None]
+        return Stats(
+            mean=(self.pixels.transpose(2, 0, 1) / self.count).astype(np.float32),
+            color_stdevs=np.sqrt(np.maximum(variances[::-1], 0)).astype(np.float32),
+            color_components=components.astype(np.float32),
+        )
