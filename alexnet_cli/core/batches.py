@@ -1,0 +1,176 @@
+"""Store > uint8 batches, read ahead by threads: in an epoch's random order for training, in stored order for testing.
+
+What a batch holds depends on (seed, epoch, number of the batch) alone: not on the workers, not on the rank, and a stream can
+begin at any batch. Threads do, as Pillow unpacks JPEG without holding Python's lock; memory is that of a few batches.
+Legend: B images of this rank's share, H, W, C channels RGB.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alexnet_cli.core import draws
+from alexnet_cli.core.recipe import STORED_SIZE, Recipe
+from alexnet_cli.core.store import Store
+from alexnet_cli.core.views import draw_views
+
+BATCHES_AHEAD = 2  # read while the current one is used
+IMAGES_PER_TASK = 8  # small enough to share a batch among many threads, large enough to be worth the hand-over
+WHOLE_BATCH = (0, 1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and labels of one batch, or of this rank's share of it.
+
+    images_BHWC: uint8 [0, 255], (B, S, S, 3), in page-locked memory where asked for. labels_B: int64 (B,). size: images of the
+    whole batch, over all ranks. positions: those of the whole batch in the order of the epoch or of the stores.
+    """
+
+    images_BHWC: Tensor
+    labels_B: Tensor
+    size: int
+    positions: range
+
+
+class BatchStream(Iterator[Batch]):
+    """Batches in order, the next ones already being read; use it in a `with`, or close it, to stop its threads at once.
+
+    Raises, from `next`, the StoreError of the first record in order that cannot be read; the stream is closed then.
+    """
+
+    def __init__(
+        self,
+        labels: NDArray[np.integer],
+        read: Callable[[int, NDArray[np.uint8]], object],
+        *,
+        side: int,
+        batch_size: int,
+        first_batch: int,
+        workers: int,
+        share: tuple[int, int],
+        pin: bool,
+    ) -> None:
+        assert workers >= 1 and batch_size >= 1
+        self._labels, self._read, self._side = labels, read, side
+        self._batch_size, self._share, self._pin = batch_size, share, pin
+        self._starts = iter(range(first_batch * batch_size, len(labels), batch_size))
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+        self._ahead: deque[tuple[Batch, list[Future[None]]]] = deque()
+        for _ in range(BATCHES_AHEAD):
+            self._begin_next()
+
+    def __next__(self) -> Batch:
+        if not self._ahead:
+            self.close()
+            raise StopIteration
+        batch, tasks = self._ahead.popleft()
+        self._begin_next()
+        try:
+            for task in tasks:
+                task.result()
+        except BaseException:
+            self.close()
+            raise
+        return batch
+
+    def close(self) -> None:
+        """Stop reading; what was begun is waited for, what was not is dropped."""
+        self._ahead.clear()
+        self._starts = iter(range(0))
+        self._pool.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> "BatchStream":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _begin_next(self) -> None:
+        start = next(self._starts, None)
+        if start is None:
+            return
+        positions = range(start, min(start + self._batch_size, len(self._labels)))
+        own = _share_of(positions, *self._share)
+        images_BHWC = torch.empty((len(own), self._side, self._side, 3), dtype=torch.uint8, pin_memory=self._pin)
+        labels_B = torch.from_numpy(self._labels[own.start : own.stop].astype(np.int64))
+        rows = images_BHWC.numpy()
+        parts = (slice(first, first + IMAGES_PER_TASK) for first in range(0, len(own), IMAGES_PER_TASK))
+        tasks = [self._pool.submit(self._read_part, own[part], rows[part]) for part in parts]
+        self._ahead.append((Batch(images_BHWC, labels_B, len(positions), positions), tasks))
+
+    def _read_part(self, positions: range, rows: NDArray[np.uint8]) -> None:
+        for position, row in zip(positions, rows, strict=True):
+            self._read(position, row)
+
+
+def training_batches(
+    store: Store,
+    recipe: Recipe,
+    *,
+    seed: int,
+    epoch: int,
+    first_batch: int = 0,
+    workers: int = 2,
+    share: tuple[int, int] = WHOLE_BATCH,
+    pin: bool = False,
+) -> BatchStream:
+    """Read one epoch's batches in its random order, each image cut to the recipe's input size at its drawn place.
+
+    first_batch: where to begin, for a resume; the epoch's last batch is the short rest. share: (rank, ranks), for the rows of
+    each batch that are read here. pin: page-locked memory, from which CUDA copies without waiting.
+    Source: paper 4.1; one order for all epochs in the 2012 code, the recipe's `shuffle`.
+    """
+    order = draws.permutation(len(store), seed, "order", 0 if recipe.shuffle == "once" else epoch)
+    drawn = draw_views(recipe, seed, epoch, len(store))
+    size = recipe.input_size
+
+    def read(position: int, crop_HWC: NDArray[np.uint8]) -> None:
+        y, x = drawn.y[position], drawn.x[position]
+        crop_HWC[:] = store.image(int(order[position]))[y : y + size, x : x + size]
+
+    return BatchStream(
+        store.labels[order],
+        read,
+        side=size,
+        batch_size=recipe.batch_size,
+        first_batch=first_batch,
+        workers=workers,
+        share=share,
+        pin=pin,
+    )
+
+
+def stored_batches(
+    stores: Sequence[Store], *, batch_size: int, workers: int = 2, share: tuple[int, int] = WHOLE_BATCH, pin: bool = False
+) -> BatchStream:
+    """Read whole 256x256 images in stored order, the stores one after the other; arguments as in `training_batches`."""
+    ends = np.cumsum([len(store) for store in stores])
+
+    def read(position: int, image_HWC: NDArray[np.uint8]) -> None:
+        which = int(np.searchsorted(ends, position, side="right"))
+        image_HWC[:] = stores[which].image(position - int(ends[which]) + len(stores[which]))
+
+    return BatchStream(
+        np.concatenate([store.labels for store in stores]),
+        read,
+        side=STORED_SIZE,
+        batch_size=batch_size,
+        first_batch=0,
+        workers=workers,
+        share=share,
+        pin=pin,
+    )
+
+
+def _share_of(positions: range, rank: int, ranks: int) -> range:
+    """Return the consecutive part of a batch that a rank reads; the first ranks' parts are the larger ones."""
+    each = -(-len(positions) // ranks)
+    return positions[rank * each : (rank + 1) * each]
