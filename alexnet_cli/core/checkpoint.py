@@ -35,7 +35,7 @@ class Weights:
     """A trained network: all that is in a weights file.
 
     classes: ids in the order of fc8's outputs; words: their names, in parallel. tensors: float32 on the CPU, "conv1.weight" to
-    "fc8.bias" in the shapes of the one-device network. mean: float32 (3, 256, 256), 0-255, in the recipe's channel order.
+    "fc8.bias" in the shapes of the one-device network. mean: float32 (3, 256, 256), 0-255, RGB whatever the recipe's order.
     step, epoch: how far the training was. accuracy: what it measured, fractions 0-1. path: where it was read from.
     """
 
