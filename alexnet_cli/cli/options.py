@@ -1,0 +1,105 @@
+"""The options that several commands share, with one help text and one environment variable each."""
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexnet_cli.core.recipe import PRESETS, original
+
+
+class Device(str, Enum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    CUDA = "cuda"
+    MPS = "mps"
+    CPU = "cpu"
+
+
+class Precision(str, Enum):
+    """The arithmetic of the network."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    TF32 = "tf32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    FP64 = "fp64"
+
+
+class Crops(str, Enum):
+    """How many views of a picture are averaged."""
+
+    TEN = "10"
+    ONE = "1"
+
+
+PresetName = Enum("PresetName", {name.upper(): name for name in PRESETS}, type=str)  # type: ignore[misc]
+DEFAULT_RECIPE = PresetName(original().name)
+
+
+def from_recipe(field: str) -> str:
+    """Write the default that an option takes from the recipe, for its help: one value, or one per recipe."""
+    values = {name: getattr(preset(), field) for name, preset in PRESETS.items()}
+    if len(set(values.values())) == 1:
+        return f"{_spoken(next(iter(values.values())))}, the recipe's"
+    return ", ".join(f"{_spoken(value)} for {name}" for name, value in values.items())
+
+
+def _spoken(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _also_global(context: typer.Context, parameter: typer.CallbackParam, value: bool) -> bool:
+    """Let `alexnet --quiet train` and `alexnet train --quiet` mean the same."""
+    return value or bool(context.find_root().params.get(parameter.name or ""))
+
+
+def check_checkpoint_every(value: str) -> str:
+    """Accept minutes ("10", "0.5") or steps ("500steps")."""
+    text = value.strip()
+    minutes = re.fullmatch(r"\d+(\.\d+)?|\.\d+", text)
+    steps = re.fullmatch(r"(\d+) ?steps?", text)
+    if (minutes and float(text) > 0) or (steps and int(steps[1]) > 0):
+        return f"{steps[1]}steps" if steps else text
+    raise typer.BadParameter(f"{value!r} is neither minutes, such as 10, nor steps, such as 500steps")
+
+
+QuietOption = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="No progress and no notes; results, warnings and errors remain.", callback=_also_global),
+]
+DebugOption = Annotated[
+    bool,
+    typer.Option("--debug", envvar="ALEXNET_DEBUG", help="Show the traceback of an error.", callback=_also_global),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+DataOption = Annotated[Path, typer.Option("--data", envvar="ALEXNET_DATA", help="Folder that `alexnet prepare` wrote.")]
+RunsOption = Annotated[Path, typer.Option("--runs", envvar="ALEXNET_RUNS", help="Folder of the training runs.")]
+DeviceOption = Annotated[
+    Device, typer.Option("--device", envvar="ALEXNET_DEVICE", help="Where to compute; auto takes a GPU where there is one.")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        envvar="ALEXNET_WORKERS",
+        min=1,
+        help="Pictures decoded at the same time.",
+        show_default="one for each processor",
+    ),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option("--precision", help="Arithmetic; auto is bf16 where the hardware has it natively, else fp32."),
+]
+BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures computed at the same time.")]
+CropsOption = Annotated[Crops, typer.Option("--crops", help="Views averaged: ten (five without mirroring), or the centre alone.")]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option("--weights", help="Weights file, or a run or its name.", show_default="the best of the newest run"),
+]
+RECIPE_HELP = "original: the authors' net #145; paper: the text taken literally; small: for small data and short runs."

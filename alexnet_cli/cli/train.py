@@ -1,0 +1,162 @@
+"""`alexnet train`: from prepared pictures to weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alexnet_cli.cli.command import SIGNALLED, running
+from alexnet_cli.cli.options import (
+    DEFAULT_RECIPE,
+    RECIPE_HELP,
+    DataOption,
+    DebugOption,
+    Device,
+    DeviceOption,
+    Precision,
+    PresetName,
+    QuietOption,
+    RunsOption,
+    WorkersOption,
+    check_checkpoint_every,
+    from_recipe,
+)
+from alexnet_cli.cli.render import percent, print_facts
+from alexnet_cli.cli.settings import Settings, resolve
+from alexnet_cli.core.run_folder import LATEST, RunFolder
+
+if TYPE_CHECKING:
+    from alexnet_cli.core.train import TrainResult
+
+
+def train(
+    data: DataOption = Path("data"),
+    runs: RunsOption = Path("runs"),
+    run: Annotated[str | None, typer.Option("--run", help="Name of the run.", show_default="a new one from date and time")] = None,
+    recipe: Annotated[PresetName | None, typer.Option("--recipe", help=RECIPE_HELP, show_default=DEFAULT_RECIPE.value)] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Passes over the training set.", show_default=from_recipe("epochs"))
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Pictures of a step; changes no rate.", show_default=from_recipe("batch_size")),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--learning-rate",
+            min=0,
+            help="Initial rate of the weights; the biases' is the recipe's multiple of it.",
+            show_default=from_recipe("learning_rate"),
+        ),
+    ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Show pictures mirrored too, in training and testing; not for digits or text.",
+            show_default=from_recipe("mirror"),
+        ),
+    ] = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, max=2, help="2: a tower on each; with --device cpu in two processes.")] = 1,
+    device: DeviceOption = Device.AUTO,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(
+            "--precision",
+            help="Arithmetic; auto is bf16 where the hardware has it natively, else fp32.",
+            show_default=Precision.AUTO.value,
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw.", show_default="0")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run named, or the latest.")] = False,
+    auto_resume: Annotated[
+        bool, typer.Option("--auto-resume", help="Start, or continue where there is something: repeat the command unchanged.")
+    ] = False,
+    limit_steps: Annotated[
+        int | None,
+        typer.Option("--limit-steps", min=1, help="Stop after this step of the run; the schedule stays.", show_default="none"),
+    ] = None,
+    log_every: Annotated[int, typer.Option("--log-every", min=1, help="Steps between two lines of metrics.jsonl.")] = 20,
+    checkpoint_every: Annotated[
+        str,
+        typer.Option(
+            "--checkpoint-every",
+            metavar="MINUTES|STEPSsteps",
+            help="Time between two savings: 10 is minutes, 500steps is steps.",
+            callback=check_checkpoint_every,
+        ),
+    ] = "10",
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="TOML file with fields of the recipe, such as a run's recipe.toml.", show_default="none"),
+    ] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe as TOML and exit.")] = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train the network on prepared pictures.
+
+    Ctrl-C once saves and stops; --resume goes on. A flag counts before --config, and --config before --recipe.
+    """
+    if resume and auto_resume:
+        raise typer.BadParameter("--resume and --auto-resume exclude each other: the first demands a run, the second may start one")
+    with running(quiet=quiet, debug=debug) as reporter:
+        fields = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "mirror": mirror}
+        begun = _own_recipe(runs, run) if (resume or auto_resume) and not (config or recipe) else None
+        settings = resolve(
+            recipe.value if recipe else None,
+            config=config or begun,
+            fields=fields,
+            run={"seed": seed, "precision": precision.value if precision else None},
+        )
+        if print_config:
+            _print_config(settings)
+            return
+        from alexnet_cli.core.train import TrainOptions
+        from alexnet_cli.core.train import train as train_network
+
+        options = TrainOptions(
+            data=data,
+            runs=runs,
+            run=run,
+            recipe=settings.recipe,
+            seed=settings.seed,
+            gpus=gpus,
+            device=device.value,
+            precision=settings.precision,
+            workers=workers,
+            resume=resume,
+            auto_resume=auto_resume,
+            limit_steps=limit_steps,
+            log_every=log_every,
+            checkpoint_every=checkpoint_every,
+        )
+        result = train_network(options, reporter)
+        _print(result)
+        if result.stopped_by:
+            raise typer.Exit(SIGNALLED + result.stopped_by)
+
+
+def _own_recipe(runs: Path, run: str | None) -> Path | None:
+    """Return the recipe.toml of the run to be continued, so that `--resume` alone goes on with what the run began with."""
+    folder = RunFolder(runs / (run or LATEST))
+    return folder.recipe if folder.can_continue else None
+
+
+def _print_config(settings: Settings) -> None:
+    import tomli_w
+
+    print(tomli_w.dumps(settings.to_config()), end="")
+
+
+def _print(result: "TrainResult") -> None:
+    best = "not measured" if result.best_top1_error is None else percent(result.best_top1_error)
+    print_facts(
+        [
+            ("run", result.folder),
+            ("steps", f"{result.step:,} of {result.total_steps:,}"),
+            ("best top-1 error", best),
+        ]
+    )
