@@ -41,7 +41,7 @@ def _check_splits(value: str) -> str:
 def evaluate(
     weights: Annotated[
         str | None,
-        typer.Argument(metavar="[WEIGHTS]", help="Weights file, or a run or its name.", show_default="the best of the newest run"),
+        typer.Argument(metavar="WEIGHTS", help="Weights file, or a run or its name.", show_default="the best of the newest run"),
     ] = None,
     data: DataOption = Path("data"),
     split: Annotated[

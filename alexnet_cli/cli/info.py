@@ -23,7 +23,7 @@ def info(
     path: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[PATH]", help="Store, folder of stores, weights file or run.", show_default="none: the recipe of --recipe"
+            metavar="PATH", help="Store, folder of stores, weights file or run.", show_default="none: the recipe of --recipe"
         ),
     ] = None,
     recipe: Annotated[PresetName, typer.Option("--recipe", help=RECIPE_HELP)] = DEFAULT_RECIPE,

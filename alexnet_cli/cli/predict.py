@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Picture files.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Picture files.")],
     weights: WeightsOption = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes to name.")] = 5,
     crops: CropsOption = Crops.TEN,
