@@ -85,7 +85,8 @@ class AlexNet(nn.Module):
         """Apply what follows a convolution up to the next one: normalisations, pooling and ReLU in the recipe's order."""
         operations = {"conv1": self.recipe.layer1, "conv2": self.recipe.layer2, "conv5": self.recipe.layer5}
         for run in _runs(operations.get(layer, ("conv", "relu"))[1:]):
-            x = self._fused.get(run, self._in_turn)(run, x)
+            # A test pass would be compiled anew, which takes longer than most tests save.
+            x = (self._fused.get(run, self._in_turn) if torch.is_grad_enabled() else self._in_turn)(run, x)
         return x
 
     def _in_turn(self, names: tuple[str, ...], x: Tensor) -> Tensor:

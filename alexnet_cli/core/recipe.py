@@ -81,7 +81,8 @@ EVENTS_145 = (
 )
 # P 5: divided by ten three times, equal for all layers. The text gives no epochs: those of #145's log, of 90.
 EVENTS_PAPER = tuple(
-    Event(_per_145(epoch, of=90), weight_factor=factor, bias_factor=factor) for epoch, factor in ((25, 0.1), (51, 0.01), (79, 0.001))
+    Event(_per_145(epoch, of=90), weight_factor=factor, bias_factor=factor)
+    for epoch, factor in ((25, 0.1), (51, 0.01), (79, 0.001))
 )
 EVENTS_SMALL = (Event(0.7, weight_factor=0.1, bias_factor=0.1), Event(0.9, weight_factor=0.01, bias_factor=0.01))
 

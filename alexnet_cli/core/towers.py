@@ -83,6 +83,14 @@ class Layout:
         self.sent_bytes += value.nbytes if self.rank == 0 else 0
         return float(value.item())
 
+    def numbers(self, own: float) -> list[float]:
+        """Return each rank's number, on all ranks."""
+        if not self.split:
+            return [own]
+        values = [torch.zeros(1, dtype=torch.float64, device=self.device) for _ in range(self.world)]
+        dist.all_gather(values, torch.tensor([own], dtype=torch.float64, device=self.device))
+        return [float(value.item()) for value in values]
+
     def gather(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Join both ranks' halves of named tensors on rank 0, in the shapes of the one-device network; rank 1 gets none."""
         if not self.split:

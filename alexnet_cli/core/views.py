@@ -29,6 +29,11 @@ class ViewDraws:
     mirrored: NDArray[np.bool_]
     colours: NDArray[np.float64]
 
+    def part(self, positions: range) -> "ViewDraws":
+        """Return the draws of consecutive positions, such as those of one batch."""
+        of = slice(positions.start, positions.stop)
+        return ViewDraws(self.y[of], self.x[of], self.mirrored[of], self.colours[of])
+
 
 @dataclass(frozen=True)
 class Colours:

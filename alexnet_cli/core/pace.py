@@ -1,0 +1,101 @@
+"""How fast a training goes, how much of the time it waits for data, and when it is asked to stop (stdlib only)."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+class Pace:
+    """Sums of time since the last row of the log.
+
+    A step that meets a batch size for the first time compiles for it, so neither its time nor its images count.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._images, self._counted, self._waiting, self._total = 0, 0.0, 0.0, 0.0
+
+    def timed(self, batches: Iterable[Item], size: Callable[[Item], int]) -> Iterator[Item]:
+        """Pass batches on, timing the wait for each and what the caller does with it."""
+        source = iter(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(source, None)
+            if batch is None:
+                return
+            arrived = time.perf_counter()
+            yield batch
+            self._add(size(batch), arrived - start, time.perf_counter() - start)
+
+    def _add(self, images: int, waiting: float, total: float) -> None:
+        if images in self._seen:
+            self._images, self._counted = self._images + images, self._counted + total
+            self._waiting, self._total = self._waiting + waiting, self._total + total
+        self._seen.add(images)
+
+    def row(self) -> dict[str, float | None]:
+        """Return images per second and the share of time spent waiting for data, then start anew; None where nothing counted."""
+        rate = self._images / self._counted if self._counted else None
+        wait = self._waiting / self._total if self._total else None
+        self._reset()
+        return {"images_per_second": rate, "data_wait": wait}
+
+
+class CheckpointTimer:
+    """Says when the next checkpoint is due.
+
+    every: minutes, such as "10", or steps, such as "500steps".
+    """
+
+    def __init__(self, every: str) -> None:
+        steps = every.removesuffix("steps")
+        self._steps = int(steps) if steps != every else 0
+        self._seconds = 0.0 if self._steps else 60 * float(every)
+        self._last = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint belongs after this step."""
+        if self._steps:
+            return step % self._steps == 0
+        return time.monotonic() - self._last >= self._seconds
+
+    def restart(self) -> None:
+        """Count the minutes from now."""
+        self._last = time.monotonic()
+
+
+class StopRequest:
+    """Ctrl-C or SIGTERM, asked once: finish the step, save, stop. Asked twice: stop now."""
+
+    def __init__(self, announce: Callable[[str], None]) -> None:
+        self.signal = 0
+        self._announce = announce
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+        self._announce("stopping after this step; once more to stop at once, without saving")
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator["StopRequest"]:
+        """Take the two signals while the training runs; outside the main thread there are none to take."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, self._handle) for number in numbers]
+        try:
+            yield self
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)

@@ -1,0 +1,230 @@
+"""One process's part of a training: the loop, its epochs, its log and its checkpoints.
+
+Every rank runs the same; rank 0 decides when to save and to stop, writes the files and reports.
+"""
+
+import math
+import os
+import time
+from contextlib import closing
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from alexnet_cli.core.batches import Batch, training_batches
+from alexnet_cli.core.compiler import compile_problem
+from alexnet_cli.core.devices import Precision, apply_precision
+from alexnet_cli.core.errors import RunError
+from alexnet_cli.core.evaluate import evaluate
+from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
+from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.run_folder import MetricsLog
+from alexnet_cli.core.store import Store, open_store, read_stats
+from alexnet_cli.core.towers import Layout
+from alexnet_cli.core.train_job import Job, TrainResult
+from alexnet_cli.core.train_state import environment, load_state, new_state, save_state, save_weights_file, train_step
+from alexnet_cli.core.views import Colours, ViewDraws, draw_views, training_views
+
+GO_ON, SAVE, STOP = 0, 1, 2
+
+
+def train_rank(job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> TrainResult:
+    """Train on one rank, from start to end."""
+    session = Session(job, layout, reporter, stop)
+    session.announce()
+    reporter.start("train", session.last_step, "steps", done=session.state.step)
+    try:
+        while session.state.step < session.last_step and not session.stopping:
+            session.run_epoch()
+        session.close()
+    finally:
+        reporter.finish()
+    best = session.state.best.get("val_top1_error")
+    return TrainResult(job.folder.path, session.state.step, session.total_steps, best, stop.signal if session.stopping else 0)
+
+
+class Session:
+    """One process's part of a run, between its start or resumption and its end."""
+
+    def __init__(self, job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> None:
+        apply_precision(job.precision)
+        self.job, self.layout, self.reporter, self.stop = job, layout, reporter, stop
+        options = job.options
+        self.train_store, self.val_store = open_store(options.data, "train"), open_store(options.data, "val")
+        self.steps_per_epoch = math.ceil(len(self.train_store) / job.recipe.batch_size)
+        self.total_steps = job.recipe.epochs * self.steps_per_epoch
+        self.last_step = min(self.total_steps, options.limit_steps or self.total_steps)
+        self.workers = options.workers or os.cpu_count() or 1
+        colours = _colours(options.data, layout.device, job.precision)
+        self.state = new_state(job.recipe, len(self.train_store.classes), job.precision, colours, layout, job.seed)
+        self.progress = self._take_up() if job.continued else {}
+        self.log = MetricsLog(job.folder.metrics, int(self.progress.get("metrics_bytes", 0))) if layout.rank == 0 else None
+        self.timer, self.pace = CheckpointTimer(options.checkpoint_every), Pace()
+        self.stopping = False
+        self.saved_step = self.state.step if job.continued else -1
+
+    def _take_up(self) -> dict[str, object]:
+        progress = load_state(self.state, self.job.folder)
+        if self.layout.rank == 0:
+            self.reporter.note(f"resuming at step {self.state.step}")
+            before, now = progress["environment"], environment(self.state)
+            for name in (name for name in now if before.get(name) != now[name]):
+                self.reporter.warn(f"{name} is {now[name]}, was {before.get(name)}: the result may differ in its last digits")
+        if progress["data"] != _fingerprint(self.train_store):
+            raise RunError(
+                f"{self.train_store.folder} is not the store that run {self.job.folder.path} was trained on",
+                hint="name that one with --data, or start another run",
+            )
+        return progress
+
+    def announce(self) -> None:
+        """Say what is trained where, and compile what can be compiled."""
+        problem = compile_problem(self.layout.device) if self.state.step < self.last_step else "nothing to do"
+        if not problem:
+            self.state.network.compile_normalisation()
+        counts = self.layout.numbers(sum(parameter.numel() for parameter in self.state.network.parameters()))
+        if self.layout.rank != 0:
+            return
+        for rank, count in enumerate(counts):
+            tower = f"tower {'ab'[rank]} on rank {rank}" if self.layout.split else "both towers on one device"
+            self.reporter.note(f"{tower} ({self.layout.device.type}, {self.job.precision.name}): {count:,.0f} parameters")
+        if self.state.step >= self.last_step:
+            self.reporter.note(f"nothing left to do: step {self.state.step} of {self.total_steps} is reached")
+        elif problem:
+            self.reporter.warn(f"slower without torch.compile, same result: {problem}")
+
+    def run_epoch(self) -> None:
+        """Train to the end of the current epoch, or to the last step, or until a stop is asked for."""
+        epoch, first_batch = divmod(self.state.step, self.steps_per_epoch)
+        drawn = draw_views(self.job.recipe, self.job.seed, epoch, len(self.train_store))
+        batches = training_batches(
+            self.train_store,
+            self.job.recipe,
+            seed=self.job.seed,
+            epoch=epoch,
+            first_batch=first_batch,
+            workers=self.workers,
+            share=(self.layout.rank, self.layout.world),
+            pin=self.layout.device.type == "cuda",
+        )
+        with closing(batches):
+            for batch in self.pace.timed(batches, lambda batch: batch.size):
+                self._step(batch, drawn, epoch)
+                if self.stopping or self.state.step >= self.last_step:
+                    break
+        if self.state.step % self.steps_per_epoch == 0 and not self.stopping:
+            self._end_epoch()
+
+    def _step(self, batch: Batch, drawn: ViewDraws, epoch: int) -> None:
+        rates = self.job.recipe.rates_at(self.state.step, self.total_steps)
+        crops_BHWC = self._whole(batch.images_BHWC, batch.size)
+        labels_B = self._whole(batch.labels_B, batch.size)
+        views_BCHW = training_views(
+            crops_BHWC, drawn.part(batch.positions), self.state.colours, self.job.recipe, rates.colour_noise
+        )
+        loss, wrong = train_step(self.state, views_BCHW, labels_B, rates)
+        step = self.state.step
+        self.reporter.advance(1)
+        if self.log and (step % self.job.options.log_every == 0 or step == self.last_step):
+            self._log_step(epoch + 1, loss, wrong)
+        self._decide()
+
+    def _whole(self, own: Tensor, total: int) -> Tensor:
+        return self.layout.exchange_rows(own.to(self.layout.device, non_blocking=True), total)
+
+    def _log_step(self, epoch: int, loss: Tensor, wrong: Tensor) -> None:
+        assert self.log is not None
+        rates = self.job.recipe.rates_at(self.state.step - 1, self.total_steps)
+        row = {
+            "kind": "step",
+            "step": self.state.step,
+            "epoch": epoch,
+            "loss": float(loss),
+            "top1_error": float(wrong),
+            "learning_rate": rates.weights["fc8"],
+            "bias_learning_rate": rates.biases["fc8"],
+            **self.pace.row(),
+        }
+        if not math.isfinite(float(loss)):
+            raise RunError(
+                f"the loss is {float(loss)} at step {self.state.step}",
+                hint="start again with a lower --learning-rate, or with --precision fp32",
+            )
+        self.log.write(row)
+        self.reporter.advance(0, loss=float(loss), images_per_second=row["images_per_second"] or 0.0)
+
+    def _decide(self) -> None:
+        """Save or stop where rank 0 finds it time; the other rank follows."""
+        decision = STOP if self.stop.signal else SAVE if self.timer.due(self.state.step) else GO_ON
+        decision = int(self.layout.agree(decision))
+        self.stopping = decision == STOP
+        if decision == SAVE:
+            self.save()
+
+    def save(self) -> None:
+        """Commit the state that `--resume` starts from."""
+        length = self.log.num_bytes if self.log else 0
+        save_state(self.state, self.job.folder, {"metrics_bytes": length, "data": _fingerprint(self.train_store)})
+        self.saved_step = self.state.step
+        self.timer.restart()
+
+    def _end_epoch(self) -> None:
+        accuracy, better = self._evaluate()
+        if better:
+            self.state.best = accuracy
+        self._write_weights(accuracy, best=better)
+
+    def _evaluate(self) -> tuple[dict[str, float], bool]:
+        """Test on the centre crop, log it, and say whether it is the best so far."""
+        start = time.perf_counter()
+        figures = evaluate(
+            self.state.network,
+            self.state.colours.mean_CHW,
+            [self.val_store],
+            crops=1,
+            device=self.layout.device,
+            precision=self.job.precision,
+            batch_size=self.job.recipe.batch_size,
+            workers=self.workers,
+        )
+        accuracy = {"val_top1_error": figures.top1_error, "val_top5_error": figures.top5_error, "val_loss": figures.loss}
+        row = {"kind": "epoch", "epoch": self.state.step // self.steps_per_epoch, "step": self.state.step, **accuracy}
+        if self.log:
+            self.log.write({**row, "val_images": figures.images, "val_seconds": time.perf_counter() - start})
+            self.reporter.note(
+                f"epoch {row['epoch']} of {self.job.recipe.epochs}, step {self.state.step}: "
+                f"val top-1 error {figures.top1_error:.2%}, loss {figures.loss:.4f}"
+            )
+        return accuracy, figures.top1_error < self.state.best.get("val_top1_error", math.inf)
+
+    def _write_weights(self, accuracy: dict[str, float], *, best: bool) -> None:
+        epoch = self.state.step // self.steps_per_epoch
+        save_weights_file(self.state, self.job.folder, self.train_store, epoch, accuracy, best=best)
+
+    def close(self) -> None:
+        """Leave a run that can be continued and used: its state, and both weights files even after less than an epoch."""
+        if self.saved_step != self.state.step:
+            self.save()
+        if not self.state.best:
+            # Not remembered as the best: an uninterrupted run would not have tested here.
+            accuracy, _ = self._evaluate()
+            self._write_weights(accuracy, best=True)
+        elif self.state.step % self.steps_per_epoch:
+            self._write_weights({}, best=False)
+        sent = self.layout.numbers(self.layout.sent_bytes)
+        if self.layout.split and self.layout.rank == 0:
+            for rank, num_bytes in enumerate(sent):
+                self.reporter.note(f"tower {'ab'[rank]} on rank {rank} sent {num_bytes:,.0f} bytes")
+
+
+def _colours(data: Path, device: torch.device, precision: Precision) -> Colours:
+    stats = read_stats(data)
+    return Colours(
+        *(torch.from_numpy(part).to(device, precision.dtype) for part in (stats.mean, stats.color_stdevs, stats.color_components))
+    )
+
+
+def _fingerprint(store: Store) -> dict[str, object]:
+    """Return what tells one training set from another."""
+    return {"count": len(store), "classes": list(store.classes), "format": store.format, "seed": store.meta.get("seed")}
