@@ -15,7 +15,6 @@ import typer
 from alexnet_cli.cli.command import INTERRUPTED, TERMINATED, running
 from alexnet_cli.cli.options import DebugOption, QuietOption
 from alexnet_cli.cli.render import duration, paint, percent, print_facts
-from alexnet_cli.core.digits import lay_out_digits
 from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.files import write_atomically
 from alexnet_cli.core.reports import Reporter
@@ -33,6 +32,8 @@ def demo(
     interrupted; a finished training is not done again.
     """
     with running(quiet=quiet, debug=debug) as reporter:
+        from alexnet_cli.core.digits import lay_out_digits
+
         began = time.monotonic()
         _tell_where_alexnet_is(reporter)
         lay_out_digits(out / "source", reporter)

@@ -1,6 +1,5 @@
 """`alexnet doctor`: what this machine offers, and what will be slow or impossible on it."""
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -72,9 +71,11 @@ def list_warnings(findings: dict[str, Any]) -> list[str]:
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return version(package)
+    except PackageNotFoundError:
         return None
 
 

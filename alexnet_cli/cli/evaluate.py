@@ -77,7 +77,7 @@ def evaluate(
             checkpoint.build_network(loaded, where, arithmetic),
             loaded.mean,
             stores,
-            recipe=loaded.recipe,
+            classes=loaded.classes,
             crops=int(crops.value),
             device=where,
             precision=arithmetic,

@@ -96,7 +96,7 @@ PrecisionOption = Annotated[
     Precision,
     typer.Option("--precision", help="Arithmetic; auto is bf16 where the hardware has it natively, else fp32."),
 ]
-BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures computed at the same time.")]
+BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Views in one pass through the network, at most.")]
 CropsOption = Annotated[Crops, typer.Option("--crops", help="Views averaged: ten (five without mirroring), or the centre alone.")]
 WeightsOption = Annotated[
     str | None,

@@ -36,7 +36,7 @@ def predict(
     runs: RunsOption = Path("runs"),
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.FP32,
-    batch_size: BatchSizeOption = 32,
+    batch_size: BatchSizeOption = 128,
     workers: WorkersOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alexnet_cli.core.config import read_config
 from alexnet_cli.core.errors import RecipeError
 from alexnet_cli.core.recipe import PRESETS, Recipe, preset
 
@@ -40,6 +39,8 @@ def resolve(
     the recipe's fields and perhaps a table [run]. fields, run: flags; None values were not given.
     Raises RecipeError for a file or values that cannot be used.
     """
+    from alexnet_cli.core.config import read_config
+
     written = read_config(config) if config else {}
     table = written.pop("run", {})
     _refuse_unknown(written, config)

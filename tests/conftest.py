@@ -1,0 +1,41 @@
+"""What all tests share: a fixed number of threads, an environment without a user's settings, and real data where it lies."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported, and inherited by the processes that tests start: more threads than two only get in each other's way
+# on the small networks of the tests, and the number of threads is part of what makes sums come out alike.
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = ROOT.parent / "shared" / "data"
+USER_SETTINGS = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "COLUMNS")
+
+
+@pytest.fixture(autouse=True)
+def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own settings out of the tests."""
+    for name in list(os.environ):
+        if name.startswith("ALEXNET_") or name in USER_SETTINGS:
+            monkeypatch.delenv(name)
+
+
+def _real(name: str) -> Path:
+    folder = REAL_DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"real data is not here: {name}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clothing_small() -> Path:
+    """Return 3,781 photographs of clothes in class folders train, validation and test."""
+    return _real("clothing-small")
+
+
+@pytest.fixture(scope="session")
+def ilsvrc_devkit() -> Path:
+    """Return ILSVRC-2012's development kit: meta.mat, the validation labels and synset_words.txt."""
+    return _real("ilsvrc2012-devkit")
