@@ -5,6 +5,7 @@ begin at any batch. Threads do, as Pillow unpacks JPEG without holding Python's 
 Legend: B images of this rank's share, H, W, C channels RGB.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +23,7 @@ from alexnet_cli.core.store import Store
 from alexnet_cli.core.views import draw_views
 
 BATCHES_AHEAD = 2  # read while the current one is used
-IMAGES_PER_TASK = 8  # small enough to share a batch among many threads, large enough to be worth the hand-over
+IMAGES_PER_TASK = 8  # at most: worth the hand-over, and a batch is still shared among the threads
 WHOLE_BATCH = (0, 1)
 
 
@@ -54,13 +55,15 @@ class BatchStream(Iterator[Batch]):
         side: int,
         batch_size: int,
         first_batch: int,
-        workers: int,
+        workers: int | None,
         share: tuple[int, int],
         pin: bool,
     ) -> None:
+        workers = usable_cores() if workers is None else workers
         assert workers >= 1 and batch_size >= 1
         self._labels, self._read, self._side = labels, read, side
         self._batch_size, self._share, self._pin = batch_size, share, pin
+        self._per_task = min(IMAGES_PER_TASK, -(-batch_size // (workers * share[1])))
         self._starts = iter(range(first_batch * batch_size, len(labels), batch_size))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
         self._ahead: deque[tuple[Batch, list[Future[None]]]] = deque()
@@ -102,7 +105,7 @@ class BatchStream(Iterator[Batch]):
         images_BHWC = torch.empty((len(own), self._side, self._side, 3), dtype=torch.uint8, pin_memory=self._pin)
         labels_B = torch.from_numpy(self._labels[own.start : own.stop].astype(np.int64))
         rows = images_BHWC.numpy()
-        parts = (slice(first, first + IMAGES_PER_TASK) for first in range(0, len(own), IMAGES_PER_TASK))
+        parts = (slice(first, first + self._per_task) for first in range(0, len(own), self._per_task))
         tasks = [self._pool.submit(self._read_part, own[part], rows[part]) for part in parts]
         self._ahead.append((Batch(images_BHWC, labels_B, len(positions), positions), tasks))
 
@@ -118,14 +121,15 @@ def training_batches(
     seed: int,
     epoch: int,
     first_batch: int = 0,
-    workers: int = 2,
+    workers: int | None = None,
     share: tuple[int, int] = WHOLE_BATCH,
     pin: bool = False,
 ) -> BatchStream:
     """Read one epoch's batches in its random order, each image cut to the recipe's input size at its drawn place.
 
-    first_batch: where to begin, for a resume; the epoch's last batch is the short rest. share: (rank, ranks), for the rows of
-    each batch that are read here. pin: page-locked memory, from which CUDA copies without waiting.
+    first_batch: where to begin, for a resume; the epoch's last batch is the short rest. workers: threads, None for one per
+    core. share: (rank, ranks), for the rows of each batch that are read here. pin: page-locked memory, from which CUDA copies
+    without waiting.
     Source: paper 4.1; one order for all epochs in the 2012 code, the recipe's `shuffle`.
     """
     order = draws.permutation(len(store), seed, "order", 0 if recipe.shuffle == "once" else epoch)
@@ -149,7 +153,7 @@ def training_batches(
 
 
 def stored_batches(
-    stores: Sequence[Store], *, batch_size: int, workers: int = 2, share: tuple[int, int] = WHOLE_BATCH, pin: bool = False
+    stores: Sequence[Store], *, batch_size: int, workers: int | None = None, share: tuple[int, int] = WHOLE_BATCH, pin: bool = False
 ) -> BatchStream:
     """Read whole 256x256 images in stored order, the stores one after the other; arguments as in `training_batches`."""
     ends = np.cumsum([len(store) for store in stores])
@@ -168,6 +172,11 @@ def stored_batches(
         share=share,
         pin=pin,
     )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which is how many threads read when nobody says otherwise."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _share_of(positions: range, rank: int, ranks: int) -> range:
