@@ -24,7 +24,7 @@ BICUBIC_REACH = 2  # the kernel's radius, in pixels of the smaller of the two pi
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB; more than any honest photograph here, and Pillow's own threshold
 
 # Named one by one because Pillow would hand a PostScript file named .jpg to Ghostscript.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 
 # What Pillow's readers raise for damaged files; MemoryError is not among them, as it blames this machine, not the picture.
 DAMAGE = (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, EOFError, struct.error, zlib.error)

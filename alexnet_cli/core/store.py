@@ -66,13 +66,17 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self.meta: dict[str, Any] = self._read_meta()
+        self._opened: Any = None
+        self._process = 0  # the one that opened it
+        try:
+            self.meta: dict[str, Any] = self._read_meta()
+            self.labels: NDArray[np.int32] = self._read_labels()
+        except StoreError:
+            self._opened = None  # the exception keeps this object alive, and an open environment would bar a writer
+            raise
         self.classes: tuple[str, ...] = tuple(self.meta["classes"])
         self.words: tuple[str, ...] = tuple(self.meta["words"])
         self.format = self.meta["format"]
-        self.labels: NDArray[np.int32] = np.frombuffer(self._get(LABELS_KEY) or b"", dtype="<i4").astype(np.int32)
-        if len(self.labels) != len(self):
-            raise StoreError(f"{self.folder} has {len(self.labels)} labels for {len(self)} records", hint=REBUILD)
 
     def __len__(self) -> int:
         return int(self.meta["count"])
@@ -106,7 +110,7 @@ class Store:
             raise StoreError(f"{self.folder} cannot be read: {error}", hint=REBUILD) from error
 
     def _environment(self) -> Any:
-        if getattr(self, "_process", None) != os.getpid():
+        if self._process != os.getpid():
             self._opened, self._process = _open(self.folder), os.getpid()
         return self._opened
 
@@ -126,6 +130,12 @@ class Store:
                 hint=REBUILD,
             )
         return meta
+
+    def _read_labels(self) -> NDArray[np.int32]:
+        value, count = self._get(LABELS_KEY) or b"", len(self)
+        if len(value) != 4 * count:
+            raise StoreError(f"{self.folder} has {len(value) / 4:g} labels for {count} records", hint=REBUILD)
+        return np.frombuffer(value, dtype="<i4").astype(np.int32)
 
 
 def open_store(data: Path, split: str) -> Store:
@@ -223,9 +233,13 @@ def _unfinished(folder: Path, progress: bytes | None) -> UnfinishedStoreError:
     return UnfinishedStoreError(f"{folder} is incomplete: {state['records']} of {state['total']} records written", hint=CONTINUE)
 
 
-def _new_lock() -> None:
+def _begin_afresh() -> None:
+    """Leave the parent its environments: close what a fork has copied, so that this process may open its own."""
     global _opening
+    for environment in list(_environments.values()):
+        environment.close()
+    _environments.clear()
     _opening = threading.Lock()  # another thread may have held the old one at the fork, and would never release it here
 
 
-os.register_at_fork(after_in_child=_new_lock)
+os.register_at_fork(after_in_child=_begin_afresh)

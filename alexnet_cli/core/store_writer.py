@@ -85,7 +85,8 @@ class StoreWriter:
         waiting = self.progress.done - self._committed
         finished = self.progress.done == self.progress.total  # `finish` then commits
         if not finished and (waiting >= self._commit_pictures or sum(map(len, self._pending)) >= COMMIT_BYTES):
-            self._commit({PROGRESS_KEY: self._progress_text(), SUMS_KEY: self.progress.sums.to_bytes()})
+            sums = self.progress.sums
+            self._commit({PROGRESS_KEY: self._progress_text(), SUMS_KEY: sums.to_bytes() if sums.count else None})
 
     def finish(self, labels: NDArray[np.int32], meta: dict[str, Any]) -> None:
         """Write what is left, the labels and the meta, which makes the store complete."""
