@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from alexnet_cli import __version__
 from alexnet_cli.cli import doctor
 from alexnet_cli.cli.app import app
 from alexnet_cli.cli.command import describe, running
+from alexnet_cli.core.config import read_config
 from alexnet_cli.core.errors import AlexNetError
 
 runner = CliRunner()
@@ -328,10 +330,10 @@ def test_doctor_warns_of_what_will_hurt() -> None:
 def _resolved(*arguments: str, **settings: str) -> dict[str, object]:
     result = runner.invoke(app, ["train", "--print-config", *arguments], env=settings)
     assert result.exit_code == 0, result.stderr
-    from alexnet_cli.core.config import tomllib
-
-    document: dict[str, object] = tomllib.loads(result.stdout)
-    return document
+    with tempfile.TemporaryDirectory() as folder:
+        printed = Path(folder) / "printed.toml"
+        printed.write_text(result.stdout)
+        return read_config(printed)
 
 
 def test_print_config_is_accepted_back(tmp_path: Path) -> None:
