@@ -19,33 +19,35 @@ class Pace:
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
+        self._start = self._arrived = 0.0
         self._reset()
 
     def _reset(self) -> None:
-        self._images, self._counted, self._waiting, self._total = 0, 0.0, 0.0, 0.0
+        self._images, self._counted, self._waiting = 0, 0.0, 0.0
 
-    def timed(self, batches: Iterable[Item], size: Callable[[Item], int]) -> Iterator[Item]:
-        """Pass batches on, timing the wait for each and what the caller does with it."""
+    def timed(self, batches: Iterable[Item]) -> Iterator[Item]:
+        """Pass batches on, timing the wait for each."""
         source = iter(batches)
         while True:
-            start = time.perf_counter()
+            self._start = time.perf_counter()
             batch = next(source, None)
             if batch is None:
                 return
-            arrived = time.perf_counter()
+            self._arrived = time.perf_counter()
             yield batch
-            self._add(size(batch), arrived - start, time.perf_counter() - start)
 
-    def _add(self, images: int, waiting: float, total: float) -> None:
+    def stepped(self, images: int) -> None:
+        """Take note that the step of the batch that `timed` passed on last is made."""
         if images in self._seen:
-            self._images, self._counted = self._images + images, self._counted + total
-            self._waiting, self._total = self._waiting + waiting, self._total + total
+            self._images += images
+            self._counted += time.perf_counter() - self._start
+            self._waiting += self._arrived - self._start
         self._seen.add(images)
 
     def row(self) -> dict[str, float | None]:
         """Return images per second and the share of time spent waiting for data, then start anew; None where nothing counted."""
         rate = self._images / self._counted if self._counted else None
-        wait = self._waiting / self._total if self._total else None
+        wait = self._waiting / self._counted if self._counted else None
         self._reset()
         return {"images_per_second": rate, "data_wait": wait}
 

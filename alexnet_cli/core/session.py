@@ -109,7 +109,7 @@ class Session:
             pin=self.layout.device.type == "cuda",
         )
         with closing(batches):
-            for batch in self.pace.timed(batches, lambda batch: batch.size):
+            for batch in self.pace.timed(batches):
                 self._step(batch, drawn, epoch)
                 if self.stopping or self.state.step >= self.last_step:
                     break
@@ -125,6 +125,7 @@ class Session:
         )
         loss, wrong = train_step(self.state, views_BCHW, labels_B, rates)
         step = self.state.step
+        self.pace.stepped(batch.size)
         self.reporter.advance(1)
         if self.log and (step % self.job.options.log_every == 0 or step == self.last_step):
             self._log_step(epoch + 1, loss, wrong)
@@ -182,6 +183,7 @@ class Session:
             self.state.network,
             self.state.colours.mean_CHW,
             [self.val_store],
+            classes=self.train_store.classes,
             crops=1,
             device=self.layout.device,
             precision=self.job.precision,
@@ -212,10 +214,16 @@ class Session:
             self._write_weights(accuracy, best=True)
         elif self.state.step % self.steps_per_epoch:
             self._write_weights({}, best=False)
-        sent = self.layout.numbers(self.layout.sent_bytes)
-        if self.layout.split and self.layout.rank == 0:
-            for rank, num_bytes in enumerate(sent):
-                self.reporter.note(f"tower {'ab'[rank]} on rank {rank} sent {num_bytes:,.0f} bytes")
+        self._report_sent()
+
+    def _report_sent(self) -> None:
+        kinds = {kind: self.layout.numbers(sent) for kind, sent in self.layout.sent_bytes.items()}
+        if self.layout.rank != 0 or not self.layout.split:
+            return
+        for rank in range(self.layout.world):
+            parts = ", ".join(f"{sent[rank]:,.0f} of {kind}" for kind, sent in kinds.items())
+            total = sum(sent[rank] for sent in kinds.values())
+            self.reporter.note(f"tower {'ab'[rank]} on rank {rank} sent {total:,.0f} bytes: {parts}")
 
 
 def _colours(data: Path, device: torch.device, precision: Precision) -> Colours:

@@ -22,14 +22,15 @@ TIMEOUT = datetime.timedelta(minutes=30)  # one rank alone writes files and comp
 class Layout:
     """Where this process stands: rank 0 (tower a, fc8 and the loss) or 1 (tower b) of `world` processes.
 
-    sent_bytes: what this rank has sent to the other so far, all kinds together.
+    sent_bytes: what this rank has sent to the other so far, by kind: activations and their gradients, pictures (and labels),
+    weights (and velocities, gathered for files).
     """
 
     def __init__(self, rank: int = 0, world: int = 1, device: torch.device | None = None) -> None:
         self.rank = rank
         self.world = world
         self.device = device or torch.device("cpu")
-        self.sent_bytes = 0
+        self.sent_bytes = {"activations": 0, "gradients": 0, "pictures": 0, "weights": 0}
 
     @property
     def split(self) -> bool:
@@ -71,7 +72,7 @@ class Layout:
         if not self.split:
             return own
         other = own.new_empty((total - len(own), *own.shape[1:]))
-        self._swap(own.contiguous(), other)
+        self.swap(own.contiguous(), other, "pictures")
         return torch.cat([own, other] if self.rank == 0 else [other, own])
 
     def agree(self, number: float) -> float:
@@ -80,7 +81,6 @@ class Layout:
             return number
         value = torch.tensor([number], dtype=torch.float64, device=self.device)
         dist.broadcast(value, src=0)
-        self.sent_bytes += value.nbytes if self.rank == 0 else 0
         return float(value.item())
 
     def numbers(self, own: float) -> list[float]:
@@ -101,15 +101,15 @@ class Layout:
         if name.startswith("fc8"):
             return own if self.rank == 0 else None
         if self.rank == 1:
-            self._send(own.contiguous())
+            self.send(own.contiguous(), "weights")
             return None
         other = torch.empty_like(own, memory_format=torch.contiguous_format)
-        self._receive(other)
+        self.receive(other)
         return torch.cat([own, other])
 
     # Transport --------------------------------------------------------------------------------------------------------------
 
-    def _swap(self, outgoing: Tensor, incoming: Tensor) -> None:
+    def swap(self, outgoing: Tensor, incoming: Tensor, kind: str) -> None:
         """Send and receive at once; an empty tensor is neither sent nor waited for."""
         peer = 1 - self.rank
         transfers = [dist.P2POp(dist.isend, outgoing, peer)] if outgoing.numel() else []
@@ -117,14 +117,16 @@ class Layout:
         # Both ranks name the message of rank 0 first, which keeps the pairs in one order on every backend.
         for work in dist.batch_isend_irecv(transfers if self.rank == 0 else transfers[::-1]) if transfers else ():
             work.wait()
-        self.sent_bytes += outgoing.nbytes
+        self.sent_bytes[kind] += outgoing.nbytes
 
-    def _send(self, values: Tensor) -> None:
+    def send(self, values: Tensor, kind: str) -> None:
+        """Send a tensor to the other rank, which knows its shape; an empty one is not sent."""
         if values.numel():
             dist.send(values, 1 - self.rank)
-        self.sent_bytes += values.nbytes
+        self.sent_bytes[kind] += values.nbytes
 
-    def _receive(self, values: Tensor) -> None:
+    def receive(self, values: Tensor) -> None:
+        """Fill a tensor with what the other rank sends."""
         if values.numel():
             dist.recv(values, 1 - self.rank)
 
@@ -169,7 +171,7 @@ class _Join(torch.autograd.Function):
         ctx.layout = layout
         wire = _to_wire(own)
         other = torch.empty_like(wire)
-        layout._swap(wire, other)
+        layout.swap(wire, other, "activations")
         return torch.cat([wire, other] if layout.rank == 0 else [other, wire], dim=-1).movedim(-1, 1)
 
     @staticmethod
@@ -177,7 +179,7 @@ class _Join(torch.autograd.Function):
         layout: Layout = ctx.layout
         halves = _to_wire(gradients[0]).chunk(2, dim=-1)
         received = torch.empty_like(halves[0], memory_format=torch.contiguous_format)
-        layout._swap(halves[1 - layout.rank].contiguous(), received)
+        layout.swap(halves[1 - layout.rank].contiguous(), received, "gradients")
         return (halves[layout.rank] + received).movedim(-1, 1), None
 
 
@@ -188,10 +190,10 @@ class _JoinOnFirst(torch.autograd.Function):
     def forward(ctx: Any, own_BU: Tensor, layout: Layout) -> Tensor:
         ctx.layout, ctx.shape = layout, own_BU.shape
         if layout.rank == 1:
-            layout._send(own_BU.contiguous())
+            layout.send(own_BU.contiguous(), "activations")
             return own_BU.new_zeros(())
         other_BU = torch.empty_like(own_BU)
-        layout._receive(other_BU)
+        layout.receive(other_BU)
         return torch.cat([own_BU, other_BU], dim=1)
 
     @staticmethod
@@ -199,8 +201,8 @@ class _JoinOnFirst(torch.autograd.Function):
         layout: Layout = ctx.layout
         if layout.rank == 1:
             received_BU = gradients[0].new_empty(ctx.shape)
-            layout._receive(received_BU)
+            layout.receive(received_BU)
             return received_BU, None
         own_BU, other_BU = gradients[0].chunk(2, dim=1)
-        layout._send(other_BU.contiguous())
+        layout.send(other_BU.contiguous(), "gradients")
         return own_BU, None
