@@ -216,8 +216,8 @@ def test_stats_file(tmp_path):
     stats = Stats(**{name: generator.random(shape, np.float32) for name, shape in shapes.items()})
     write_stats(tmp_path, stats)
     tensors = load_file(tmp_path / "stats.safetensors")
-    assert {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()} == {
-        name: (np.float32, shape) for name, shape in shapes.items()
+    assert {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()} == {
+        name: ("float32", shape) for name, shape in shapes.items()
     }
     for name, values in vars(read_stats(tmp_path)).items():
         np.testing.assert_array_equal(values, getattr(stats, name))
@@ -228,16 +228,12 @@ def test_damaged_stats(tmp_path):
     with pytest.raises(StoreError, match=r"stats\.safetensors does not exist"):
         read_stats(tmp_path)
     file = tmp_path / "stats.safetensors"
-    for content, message in [
-        ({"mean": np.zeros((3, 256, 256), np.float32)}, "is damaged: KeyError\\('color_stdevs'\\)"),
-        (
-            {"mean": np.zeros((1, 2, 2)), "color_stdevs": np.zeros(3), "color_components": np.zeros((3, 3))},
-            "has the shapes .*'mean': \\(1, 2, 2\\)",
-        ),
-    ]:
-        save_file(content, file)
-        with pytest.raises(StoreError, match=message):
-            read_stats(tmp_path)
+    save_file({"mean": np.zeros((3, 256, 256), np.float32)}, file)
+    with pytest.raises(StoreError, match=r"is damaged: KeyError\('color_stdevs'\)"):
+        read_stats(tmp_path)
+    save_file({"mean": np.zeros((1, 2, 2)), "color_stdevs": np.zeros(3), "color_components": np.zeros((3, 3))}, file)
+    with pytest.raises(StoreError, match=r"has the shapes .*'mean': \(1, 2, 2\)"):
+        read_stats(tmp_path)
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(StoreError, match="is damaged"):
         read_stats(tmp_path)
