@@ -1,0 +1,108 @@
+"""Two ranks against one device: the same function of the same weights, and what crosses between them."""
+
+import pytest
+import torch
+from networks import narrow, on_two_ranks
+
+from alexnet_cli.core.devices import Precision
+from alexnet_cli.core.model import AlexNet
+from alexnet_cli.core.recipe import Recipe, original
+from alexnet_cli.core.towers import ONE_DEVICE, Layout
+from alexnet_cli.core.train_state import new_state, train_step
+from alexnet_cli.core.views import Colours
+
+
+def batch(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return six random pictures with labels."""
+    generator = torch.Generator().manual_seed(4)
+    return torch.randn(6, 3, 224, 224, generator=generator).to(dtype) * 60, torch.tensor([0, 3, 6, 2, 2, 5])
+
+
+def gradients(layout: Layout, recipe: Recipe, precision: str) -> dict[str, torch.Tensor]:
+    """Return every gradient of one training step, gathered on rank 0."""
+    found: dict[str, torch.Tensor] = {}
+    colours = Colours(torch.zeros(3, 256, 256), torch.ones(3), torch.eye(3))
+    state = new_state(recipe, 7, Precision(precision), colours, layout, seed=0)
+    images, labels = batch(Precision(precision).dtype)
+
+    def keep(scaler: object = None) -> None:
+        found.update(layout.gather({name: p.grad.clone() for name, p in state.network.named_parameters()}))
+
+    state.update.step = keep  # type: ignore[method-assign]
+    train_step(state, images, labels, recipe.rates_at(0, 10))
+    return found
+
+
+def crossing(layout: Layout) -> dict[str, int]:
+    """Return the bytes a rank sends in one step of the full-width network with 6 images, by kind."""
+    recipe = original()
+    colours = Colours(torch.zeros(3, 256, 256), torch.ones(3), torch.eye(3))
+    state = new_state(recipe, 10, Precision("fp32"), colours, layout, seed=0)
+    images, labels = batch(torch.float32)
+    train_step(state, images, labels, recipe.rates_at(0, 10))
+    return dict(layout.sent_bytes)
+
+
+def exchanged(layout: Layout) -> tuple[list[torch.Tensor], float, list[float]]:
+    """Return what rows, agreed numbers and gathered numbers look like on this rank."""
+    rows = []
+    for total in (5, 4, 1):
+        everything = torch.arange(total * 2).view(total, 2)
+        rows.append(layout.exchange_rows(everything[layout.share(total).start : layout.share(total).stop], total))
+    return rows, layout.agree(10.0 + layout.rank), layout.numbers(20.0 + layout.rank)
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("fp64", 1e-11), ("fp32", 1e-5)])
+def test_gradients_of_two_ranks_are_those_of_one_device(precision, bound):
+    """Dropout and all: every gradient of the first step is the same to rounding."""
+    expected = gradients(ONE_DEVICE, narrow(), precision)
+    found = on_two_ranks(gradients, narrow(), precision)[0]
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() <= bound * gradient.norm(), name
+
+
+def test_what_crosses_is_what_the_paper_says():
+    """Per image: 21,632 + 4,608 + 2,048 values each way before conv3, fc6 and fc7, and tower b's 2,048 before fc8."""
+    first, second = on_two_ranks(crossing)
+    both_ways = 21_632 + 4_608 + 2_048
+    assert first["activations"] == 6 * 4 * both_ways
+    assert second["activations"] == 6 * 4 * (both_ways + 2_048)
+    assert first["gradients"] == 6 * 4 * (both_ways + 2_048)
+    assert second["gradients"] == 6 * 4 * both_ways
+
+
+def test_rows_and_numbers():
+    """Halves of a batch, also uneven or empty ones, make the whole on both ranks; rank 0's number counts."""
+    for rows, agreed, numbers in on_two_ranks(exchanged):
+        for total, whole in zip((5, 4, 1), rows, strict=True):
+            assert torch.equal(whole, torch.arange(total * 2).view(total, 2))
+        assert agreed == 10.0
+        assert numbers == [20.0, 21.0]
+
+
+def test_each_rank_holds_its_tower_alone():
+    """Half of every layer on each rank, fc8 whole on rank 0: 32,511,112 and 28,454,112 parameters of 60,965,224."""
+    counts = []
+    for rank in (0, 1):
+        with torch.device("meta"):
+            network = AlexNet(original(), 1000, layout=Layout(rank, 2))
+        counts.append(sum(parameter.numel() for parameter in network.parameters()))
+    # By hand: (34,944 + 307,456 + 885,120 + 663,936 + 442,624 + 37,752,832 + 16,781,312) / 2, and 4,097,000 for fc8.
+    assert counts == [28_434_112 + 4_097_000, 28_434_112]
+
+
+def test_halves_are_the_wholes_rows():
+    """From one seed, the ranks' initial weights are the first and second half of the one device's."""
+    whole = dict(AlexNet(narrow(), 7, seed=5).named_parameters())
+    for rank in (0, 1):
+        for name, half in AlexNet(narrow(), 7, layout=Layout(rank, 2), seed=5).named_parameters():
+            expected = whole[name] if name.startswith("fc8") else whole[name].chunk(2)[rank]
+            assert torch.equal(half, expected), name
+
+
+def test_one_device_sends_nothing():
+    """On one device the layout changes nothing and costs nothing."""
+    x = torch.randn(2, 3)
+    assert ONE_DEVICE.join(x) is x and ONE_DEVICE.join_on_first(x) is x and ONE_DEVICE.exchange_rows(x, 2) is x
+    assert ONE_DEVICE.agree(3.5) == 3.5 and ONE_DEVICE.tower == "a+b"
