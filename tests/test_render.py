@@ -44,6 +44,17 @@ def test_progress_without_terminal_is_three_lines_a_minute(capsys: pytest.Captur
     ]
 
 
+def test_time_left_forgets_a_slow_start(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is left is reckoned from the pace since the last line, so that a first step that compiles does not spoil it."""
+    clock = Clock()
+    reporter = TerminalReporter(clock=clock)
+    reporter.start("train", 62, "steps")
+    for pause in (60, *[1.0] * 31):
+        clock.now += pause
+        reporter.advance()
+    assert capsys.readouterr().err.splitlines()[-1] == "train: 31/62 steps  1 steps/s  about 31.0 s left"
+
+
 def test_rate_leaves_out_what_was_done_before(capsys: pytest.CaptureFixture[str]) -> None:
     """After a resume the rate counts this process's work alone."""
     clock = Clock()

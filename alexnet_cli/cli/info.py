@@ -153,7 +153,9 @@ def _show_weights(path: Path, as_json: bool) -> None:
         classes = {"classes": list(weights.classes), "words": list(weights.words)}
         print_json({"kind": "weights", "path": str(path), **training, **classes, **_network(layers)})
         return
-    accuracy = ", ".join(f"{name} {percent(value)}" for name, value in weights.accuracy.items() if name.endswith("error"))
+    accuracy = ", ".join(
+        f"{name.replace('_', ' ')} {percent(value)}" for name, value in weights.accuracy.items() if name.endswith("error")
+    )
     facts: list[tuple[str, object]] = [
         ("weights", path),
         ("recipe", weights.recipe.name),

@@ -174,22 +174,23 @@ class _Lines(_Display):
 
     def __init__(self, task: str, total: int, unit: str, done: int, clock: Callable[[], float]) -> None:
         super().__init__(task, total, unit, done, clock)
-        self._last = self.begun
+        self._last, self._count_then = self.begun, done
         self.print(f"{task}: {done:,}/{total:,} {unit}")
 
     def advance(self, amount: int, figures: dict[str, float]) -> None:
         super().advance(amount, figures)
         now = self.clock()
         if now - self._last >= SECONDS_BETWEEN_LINES and self.count < self.total:
-            self._last = now
-            left = (self.total - self.count) / self.rate() if self.rate() else float("inf")
-            self._line(f"about {duration(left)} left" if left != float("inf") else "")
+            # Since the last line, not the start: a first step that compiles would make the rest look hours long.
+            rate = (self.count - self._count_then) / (now - self._last)
+            self._last, self._count_then = now, self.count
+            self._line(rate, f"about {duration((self.total - self.count) / rate)} left" if rate else "")
 
     def finish(self) -> None:
-        self._line(f"in {duration(self.clock() - self.begun)}")
+        self._line(self.rate(), f"in {duration(self.clock() - self.begun)}")
 
-    def _line(self, ending: str) -> None:
-        parts = [f"{self.task}: {self.count:,}/{self.total:,} {self.unit}", f"{self.rate():.3g} {self.unit}/s", ending]
+    def _line(self, rate: float, ending: str) -> None:
+        parts = [f"{self.task}: {self.count:,}/{self.total:,} {self.unit}", f"{rate:.3g} {self.unit}/s", ending]
         self.print("  ".join(part for part in (*parts, figures_text(self.figures)) if part))
 
 
