@@ -86,9 +86,7 @@ def test_training_pass_drops_without_rescaling():
     keys = dropout_keys(0, 5, CPU)
     masks = {layer: dropout.kept_units(keys[layer], 2, 0, 32, 0.5) for layer in ("fc6", "fc7")}
     with torch.no_grad():
-        torch.testing.assert_close(
-            network(images(), keys), towers_reference(network, images(), masks), rtol=1e-10, atol=1e-12
-        )
+        torch.testing.assert_close(network(images(), keys), towers_reference(network, images(), masks), rtol=1e-10, atol=1e-12)
     assert not torch.equal(network(images(), keys), network(images(), dropout_keys(0, 6, CPU)))
 
 

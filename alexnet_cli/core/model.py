@@ -4,6 +4,7 @@ It runs whole on one device or one tower per rank: the same code, with `layout` 
 are not its business. Legend: B batch, C channels, H, W, U units, K classes.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -71,15 +72,18 @@ class AlexNet(nn.Module):
         x = self._hidden("fc6", x, dropout_keys)
         x = self._hidden("fc7", x, dropout_keys)
         x = self.layout.join_on_first(x)
-        return F.linear(x, self.fc8.weight, self.fc8.bias) if hasattr(self, "fc8") else x
+        return x if self.layout.rank == 1 else F.linear(x, *self._held("fc8"))
 
     def _conv(self, layer: str, x: Tensor) -> Tensor:
         if layer in self.recipe.reads_both_towers:
             x = self.layout.join(x)
-        held: Weighted = getattr(self, layer)
         groups = max(1, self.recipe.groups(layer) // self.layout.world)
-        x = _grouped_conv(x, held, STRIDES[layer], PADDINGS[layer], groups)
+        x = _grouped_conv(x, *self._held(layer), STRIDES[layer], PADDINGS[layer], groups)
         return self._follow(layer, x)
+
+    def _held(self, layer: str) -> tuple[Tensor, Tensor]:
+        held: Weighted = getattr(self, layer)
+        return held.weight, held.bias
 
     def _follow(self, layer: str, x: Tensor) -> Tensor:
         """Apply what follows a convolution up to the next one: normalisations, pooling and ReLU in the recipe's order."""
@@ -105,11 +109,10 @@ class AlexNet(nn.Module):
                     self._fused[run] = torch.compile(self._in_turn, dynamic=False)
 
     def _hidden(self, layer: str, x: Tensor, dropout_keys: dict[str, Tensor] | None) -> Tensor:
-        held: Weighted = getattr(self, layer)
         x = self.layout.join(x)
         if self.recipe.dropout_before:
-            return F.relu(F.linear(self._drop(layer, x, dropout_keys, whole=True), held.weight, held.bias))
-        return self._drop(layer, F.relu(F.linear(x, held.weight, held.bias)), dropout_keys, whole=False)
+            return F.relu(F.linear(self._drop(layer, x, dropout_keys, whole=True), *self._held(layer)))
+        return self._drop(layer, F.relu(F.linear(x, *self._held(layer))), dropout_keys, whole=False)
 
     def _drop(self, layer: str, x: Tensor, dropout_keys: dict[str, Tensor] | None, *, whole: bool) -> Tensor:
         """Drop units: multiplied by 0 or 1 in training and by the share of kept ones in a test, or inverted (paper 4.2)."""
@@ -153,25 +156,28 @@ def weight_shapes(recipe: Recipe, num_classes: int) -> dict[str, tuple[int, ...]
 
 def _operations(recipe: Recipe, towers_here: int) -> dict[str, Operation]:
     """Return what each operation of the recipe's layers does, by its name."""
-    cross_map = {
-        "size": recipe.lrn_size,
-        "coefficient": recipe.lrn_alpha / (recipe.lrn_size if recipe.lrn_alpha_divided else 1),
-        "beta": recipe.lrn_beta,
-        "k": recipe.lrn_k,
-        "groups": 1 if recipe.lrn_crosses_towers else towers_here,
-    }
-    spatial = {
-        "size": recipe.spatial_size,
-        "coefficient": recipe.spatial_alpha / recipe.spatial_size**2,
-        "beta": recipe.spatial_beta,
-        "k": recipe.spatial_k,
-    }
+    divisor = recipe.lrn_size if recipe.lrn_alpha_divided else 1
+    cross_map = functools.partial(
+        cross_map_norm,
+        size=recipe.lrn_size,
+        coefficient=recipe.lrn_alpha / divisor,
+        beta=recipe.lrn_beta,
+        k=recipe.lrn_k,
+        groups=1 if recipe.lrn_crosses_towers else towers_here,
+    )
+    spatial = functools.partial(
+        spatial_norm,
+        size=recipe.spatial_size,
+        coefficient=recipe.spatial_alpha / recipe.spatial_size**2,
+        beta=recipe.spatial_beta,
+        k=recipe.spatial_k,
+    )
     return {
         "relu": F.relu,
         # Rounded up, which matters for the 2/2 pooling of the paper's ablation: 55 gives 28 there.
         "pool": lambda x: F.max_pool2d(x, recipe.pool_size, recipe.pool_stride, ceil_mode=True),
-        "lrn": lambda x: cross_map_norm(x, **cross_map),
-        "spatial": lambda x: spatial_norm(x, **spatial),
+        "lrn": cross_map,
+        "spatial": spatial,
     }
 
 
@@ -185,12 +191,12 @@ def dropout_keys(seed: int, step: int, device: torch.device) -> dict[str, Tensor
     return {layer: step_keys(seed, step, layer, device) for layer in ("fc6", "fc7")}
 
 
-def _grouped_conv(x: Tensor, held: Weighted, stride: int, padding: int, groups: int) -> Tensor:
+def _grouped_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int, groups: int) -> Tensor:
     if groups == 1 or x.device.type != "cpu":
-        return F.conv2d(x, held.weight, held.bias, stride, padding, groups=groups)
+        return F.conv2d(x, weight, bias, stride, padding, groups=groups)
     # On processors one convolution per group takes as little as half the time of the library's grouped one.
-    parts = zip(x.chunk(groups, 1), held.weight.chunk(groups), held.bias.chunk(groups), strict=True)
-    return torch.cat([F.conv2d(part, weight, bias, stride, padding) for part, weight, bias in parts], dim=1)
+    parts = zip(x.chunk(groups, 1), weight.chunk(groups), bias.chunk(groups), strict=True)
+    return torch.cat([F.conv2d(*part, stride, padding) for part in parts], dim=1)
 
 
 def _initial(recipe: Recipe, layer: str, shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from contextlib import closing
+from typing import Any
 from pathlib import Path
 
 import torch
@@ -64,7 +65,7 @@ class Session:
         self.stopping = False
         self.saved_step = self.state.step if job.continued else -1
 
-    def _take_up(self) -> dict[str, object]:
+    def _take_up(self) -> dict[str, Any]:
         progress = load_state(self.state, self.job.folder)
         if self.layout.rank == 0:
             self.reporter.note(f"resuming at step {self.state.step}")
@@ -137,6 +138,7 @@ class Session:
     def _log_step(self, epoch: int, loss: Tensor, wrong: Tensor) -> None:
         assert self.log is not None
         rates = self.job.recipe.rates_at(self.state.step - 1, self.total_steps)
+        pace = self.pace.row()
         row = {
             "kind": "step",
             "step": self.state.step,
@@ -145,7 +147,7 @@ class Session:
             "top1_error": float(wrong),
             "learning_rate": rates.weights["fc8"],
             "bias_learning_rate": rates.biases["fc8"],
-            **self.pace.row(),
+            **pace,
         }
         if not math.isfinite(float(loss)):
             raise RunError(
@@ -153,7 +155,7 @@ class Session:
                 hint="start again with a lower --learning-rate, or with --precision fp32",
             )
         self.log.write(row)
-        self.reporter.advance(0, loss=float(loss), images_per_second=row["images_per_second"] or 0.0)
+        self.reporter.advance(0, loss=float(loss), images_per_second=pace["images_per_second"] or 0.0)
 
     def _decide(self) -> None:
         """Save or stop where rank 0 finds it time; the other rank follows."""
