@@ -29,70 +29,89 @@ if TYPE_CHECKING:
     from alexnet_cli.core.train import TrainResult
 
 
+# What is not given stays None, so that a configuration file or the recipe can decide.
+RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run.", show_default="a new one from date and time")]
+RecipeOption = Annotated[PresetName | None, typer.Option("--recipe", help=RECIPE_HELP, show_default=DEFAULT_RECIPE.value)]
+EpochsOption = Annotated[
+    int | None, typer.Option("--epochs", min=1, help="Passes over the training set.", show_default=from_recipe("epochs"))
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option("--batch-size", min=1, help="Pictures of a step; changes no rate.", show_default=from_recipe("batch_size")),
+]
+LearningRateOption = Annotated[
+    float | None,
+    typer.Option(
+        "--learning-rate",
+        min=0,
+        help="Initial rate of the weights; the biases' is the recipe's multiple of it.",
+        show_default=from_recipe("learning_rate"),
+    ),
+]
+MirrorOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--mirror/--no-mirror",
+        help="Show pictures mirrored too, in training and testing; not for digits or text.",
+        show_default=from_recipe("mirror"),
+    ),
+]
+GpusOption = Annotated[int, typer.Option("--gpus", min=1, max=2, help="2: a tower on each; with --device cpu in two processes.")]
+PrecisionOption = Annotated[
+    Precision | None,
+    typer.Option(
+        "--precision",
+        help="Arithmetic; auto is bf16 where the hardware has it natively, else fp32.",
+        show_default=Precision.AUTO.value,
+    ),
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw.", show_default="0")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run named, or the latest.")]
+AutoResumeOption = Annotated[
+    bool, typer.Option("--auto-resume", help="Start, or continue where there is something: repeat the command unchanged.")
+]
+LimitStepsOption = Annotated[
+    int | None,
+    typer.Option("--limit-steps", min=1, help="Stop after this step of the run; the schedule stays.", show_default="none"),
+]
+LogEveryOption = Annotated[int, typer.Option("--log-every", min=1, help="Steps between two lines of metrics.jsonl.")]
+CheckpointEveryOption = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint-every",
+        metavar="MINUTES|STEPSsteps",
+        help="Time between two savings: 10 is minutes, 500steps is steps.",
+        callback=check_checkpoint_every,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file with fields of the recipe, such as a run's recipe.toml.", show_default="none"),
+]
+PrintConfigOption = Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe as TOML and exit.")]
+
+
 def train(
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
-    run: Annotated[str | None, typer.Option("--run", help="Name of the run.", show_default="a new one from date and time")] = None,
-    recipe: Annotated[PresetName | None, typer.Option("--recipe", help=RECIPE_HELP, show_default=DEFAULT_RECIPE.value)] = None,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Passes over the training set.", show_default=from_recipe("epochs"))
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", min=1, help="Pictures of a step; changes no rate.", show_default=from_recipe("batch_size")),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            "--learning-rate",
-            min=0,
-            help="Initial rate of the weights; the biases' is the recipe's multiple of it.",
-            show_default=from_recipe("learning_rate"),
-        ),
-    ] = None,
-    mirror: Annotated[
-        bool | None,
-        typer.Option(
-            "--mirror/--no-mirror",
-            help="Show pictures mirrored too, in training and testing; not for digits or text.",
-            show_default=from_recipe("mirror"),
-        ),
-    ] = None,
-    gpus: Annotated[int, typer.Option("--gpus", min=1, max=2, help="2: a tower on each; with --device cpu in two processes.")] = 1,
+    run: RunOption = None,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    learning_rate: LearningRateOption = None,
+    mirror: MirrorOption = None,
+    gpus: GpusOption = 1,
     device: DeviceOption = Device.AUTO,
-    precision: Annotated[
-        Precision | None,
-        typer.Option(
-            "--precision",
-            help="Arithmetic; auto is bf16 where the hardware has it natively, else fp32.",
-            show_default=Precision.AUTO.value,
-        ),
-    ] = None,
+    precision: PrecisionOption = None,
     workers: WorkersOption = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw.", show_default="0")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run named, or the latest.")] = False,
-    auto_resume: Annotated[
-        bool, typer.Option("--auto-resume", help="Start, or continue where there is something: repeat the command unchanged.")
-    ] = False,
-    limit_steps: Annotated[
-        int | None,
-        typer.Option("--limit-steps", min=1, help="Stop after this step of the run; the schedule stays.", show_default="none"),
-    ] = None,
-    log_every: Annotated[int, typer.Option("--log-every", min=1, help="Steps between two lines of metrics.jsonl.")] = 20,
-    checkpoint_every: Annotated[
-        str,
-        typer.Option(
-            "--checkpoint-every",
-            metavar="MINUTES|STEPSsteps",
-            help="Time between two savings: 10 is minutes, 500steps is steps.",
-            callback=check_checkpoint_every,
-        ),
-    ] = "10",
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="TOML file with fields of the recipe, such as a run's recipe.toml.", show_default="none"),
-    ] = None,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe as TOML and exit.")] = False,
+    seed: SeedOption = None,
+    resume: ResumeOption = False,
+    auto_resume: AutoResumeOption = False,
+    limit_steps: LimitStepsOption = None,
+    log_every: LogEveryOption = 20,
+    checkpoint_every: CheckpointEveryOption = "10",
+    config: ConfigOption = None,
+    print_config: PrintConfigOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -105,15 +124,10 @@ def train(
     with running(quiet=quiet, debug=debug) as reporter:
         fields = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "mirror": mirror}
         begun = _own_recipe(runs, run) if (resume or auto_resume) and not (config or recipe) else None
-        settings = resolve(
-            recipe.value if recipe else None,
-            config=config or begun,
-            fields=fields,
-            run={"seed": seed, "precision": precision.value if precision else None},
-        )
+        chosen = {"seed": seed, "precision": precision.value if precision else None}
+        settings = resolve(recipe.value if recipe else None, config=config or begun, fields=fields, run=chosen)
         if print_config:
-            _print_config(settings)
-            return
+            return _print_config(settings)
         from alexnet_cli.core.train import TrainOptions
         from alexnet_cli.core.train import train as train_network
 
@@ -133,10 +147,7 @@ def train(
             log_every=log_every,
             checkpoint_every=checkpoint_every,
         )
-        result = train_network(options, reporter)
-        _print(result)
-        if result.stopped_by:
-            raise typer.Exit(SIGNALLED + result.stopped_by)
+        _finish(train_network(options, reporter))
 
 
 def _own_recipe(runs: Path, run: str | None) -> Path | None:
@@ -151,7 +162,8 @@ def _print_config(settings: Settings) -> None:
     print(tomli_w.dumps(settings.to_config()), end="")
 
 
-def _print(result: "TrainResult") -> None:
+def _finish(result: "TrainResult") -> None:
+    """Print how the training ended, and exit as the signal that stopped it wants."""
     best = "not measured" if result.best_top1_error is None else percent(result.best_top1_error)
     print_facts(
         [
@@ -160,3 +172,5 @@ def _print(result: "TrainResult") -> None:
             ("best top-1 error", best),
         ]
     )
+    if result.stopped_by:
+        raise typer.Exit(SIGNALLED + result.stopped_by)
