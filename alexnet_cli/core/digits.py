@@ -1,6 +1,7 @@
 """The 1,797 handwritten digits that scikit-learn ships, as class folders of pictures (no torch).
 
-They are real (UCI, 1998: the 13 writers of its test part), need no download, and are few enough to train the whole network on in minutes.
+They are real (UCI, 1998: the 13 writers of its test part), need no download, and are few enough to train the whole network
+on in minutes.
 """
 
 import shutil
