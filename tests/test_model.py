@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import narrow
 
 from alexnet_cli.core import dropout
 from alexnet_cli.core.model import AlexNet, dropout_keys, weight_shapes
 from alexnet_cli.core.recipe import LAYERS, Recipe, original, paper
+from tests.networks import narrow
 
 CPU = torch.device("cpu")
 

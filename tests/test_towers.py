@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from networks import narrow, on_two_ranks
 
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.model import AlexNet
@@ -10,6 +9,7 @@ from alexnet_cli.core.recipe import Recipe, original
 from alexnet_cli.core.towers import ONE_DEVICE, Layout
 from alexnet_cli.core.train_state import new_state, train_step
 from alexnet_cli.core.views import Colours
+from tests.networks import narrow, on_two_ranks
 
 
 def batch(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

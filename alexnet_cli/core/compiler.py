@@ -1,5 +1,6 @@
 """Whether torch.compile works on this machine, found out by trying."""
 
+import logging
 import warnings
 
 import torch
@@ -10,6 +11,8 @@ def compile_problem(device: torch.device) -> str:
 
     A compiler is missing on many machines, and its presence alone proves little (headers, a writable cache, Triton).
     """
+    # It says on every compilation that there is no GPU, which nobody asked.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

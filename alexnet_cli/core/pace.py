@@ -9,6 +9,7 @@ from types import FrameType
 from typing import TypeVar
 
 Item = TypeVar("Item")
+ONE_ASKING = 1.0  # seconds
 
 
 class Pace:
@@ -76,16 +77,22 @@ class CheckpointTimer:
 
 
 class StopRequest:
-    """Ctrl-C or SIGTERM, asked once: finish the step, save, stop. Asked twice: stop now."""
+    """Ctrl-C or SIGTERM, asked once: finish the step, save, stop. Asked twice: stop now.
+
+    The same signal often comes twice at once, to the process and to its group; that is one asking.
+    """
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         self.signal = 0
+        self._asked_at = 0.0
         self._announce = announce
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal:
+            if time.monotonic() - self._asked_at < ONE_ASKING:
+                return
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal, self._asked_at = number, time.monotonic()
         self._announce("stopping after this step; once more to stop at once, without saving")
 
     @contextlib.contextmanager

@@ -61,7 +61,7 @@ def choose_folder(runs: Path, name: str | None, *, resume: bool, auto_resume: bo
     name: the run's; None for the latest where one is continued, else for the time of day.
     Raises RunError where there is nothing to continue, and where a new run would meet an existing one.
     """
-    if name is not None and (not re.fullmatch(r"[\w.+=@-][\w.+=@ -]*", name) or name in (LATEST, ".", "..")):
+    if name is not None and (not re.fullmatch(r"[\w.+=@][\w.+=@ -]*", name) or name in (LATEST, ".", "..")):
         raise RunError(f"{name!r} cannot be the name of a run", hint="use letters, digits, dots, dashes and underscores")
     named = RunFolder(runs / name) if name else _latest(runs) if resume or auto_resume else None
     if named is not None and (resume or auto_resume) and named.can_continue:

@@ -7,8 +7,8 @@ import math
 import os
 import time
 from contextlib import closing
-from typing import Any
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ def train_rank(job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) 
         session.close()
     finally:
         reporter.finish()
-    best = session.state.best.get("val_top1_error")
+    best = (session.state.best or session.tested).get("val_top1_error")
     return TrainResult(job.folder.path, session.state.step, session.total_steps, best, stop.signal if session.stopping else 0)
 
 
@@ -63,6 +63,7 @@ class Session:
         self.log = MetricsLog(job.folder.metrics, int(self.progress.get("metrics_bytes", 0))) if layout.rank == 0 else None
         self.timer, self.pace = CheckpointTimer(options.checkpoint_every), Pace()
         self.stopping = False
+        self.tested: dict[str, float] = {}
         self.saved_step = self.state.step if job.continued else -1
 
     def _take_up(self) -> dict[str, Any]:
@@ -114,8 +115,6 @@ class Session:
                 self._step(batch, drawn, epoch)
                 if self.stopping or self.state.step >= self.last_step:
                     break
-        if self.state.step % self.steps_per_epoch == 0 and not self.stopping:
-            self._end_epoch()
 
     def _step(self, batch: Batch, drawn: ViewDraws, epoch: int) -> None:
         rates = self.job.recipe.rates_at(self.state.step, self.total_steps)
@@ -130,6 +129,9 @@ class Session:
         self.reporter.advance(1)
         if self.log and (step % self.job.options.log_every == 0 or step == self.last_step):
             self._log_step(epoch + 1, loss, wrong)
+        if step % self.steps_per_epoch == 0:
+            # Before any saving: a state at an epoch's end has that epoch's test behind it.
+            self._end_epoch()
         self._decide()
 
     def _whole(self, own: Tensor, total: int) -> Tensor:
@@ -192,7 +194,11 @@ class Session:
             batch_size=self.job.recipe.batch_size,
             workers=self.workers,
         )
-        accuracy = {"val_top1_error": figures.top1_error, "val_top5_error": figures.top5_error, "val_loss": figures.loss}
+        self.tested = accuracy = {
+            "val_top1_error": figures.top1_error,
+            "val_top5_error": figures.top5_error,
+            "val_loss": figures.loss,
+        }
         row = {"kind": "epoch", "epoch": self.state.step // self.steps_per_epoch, "step": self.state.step, **accuracy}
         if self.log:
             self.log.write({**row, "val_images": figures.images, "val_seconds": time.perf_counter() - start})

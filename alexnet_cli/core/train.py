@@ -8,7 +8,7 @@ from alexnet_cli.core.recipe import Recipe, original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder, choose_folder, point_latest
 from alexnet_cli.core.session import train_rank
-from alexnet_cli.core.store import open_store
+from alexnet_cli.core.store import open_store, read_stats
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_job import Job, TrainOptions, TrainResult
 
@@ -23,7 +23,9 @@ def train(options: TrainOptions, reporter: Reporter | None = None) -> TrainResul
     """
     reporter = reporter or Reporter()
     devices, precision = devices_for(options.gpus, options.device, options.precision)
-    open_store(options.data, "train")
+    for split in ("train", "val"):
+        open_store(options.data, split)
+    read_stats(options.data)
     folder, continued = choose_folder(options.runs, options.run, resume=options.resume, auto_resume=options.auto_resume)
     recipe, seed = _settled(options, folder, continued)
     job = Job(options, recipe, seed, folder, continued, precision)
@@ -44,13 +46,12 @@ def _settled(options: TrainOptions, folder: RunFolder, continued: bool) -> tuple
     seed = int(saved.pop("run", {}).get("seed", 0))
     recipe = Recipe.from_dict(saved)
     asked, begun = (options.recipe or recipe).to_dict(), recipe.to_dict()
-    changed = [
-        f"{name} {begun.get(name)} (now {asked.get(name)})" for name in {**begun, **asked} if begun.get(name) != asked.get(name)
-    ]
+    names = [name for name in {**begun, **asked} if begun.get(name) != asked.get(name)]
+    changed = [name if name == "events" else f"{name} {begun.get(name)} (now {asked.get(name)})" for name in names]
     changed += [f"seed {seed} (now {options.seed})"] if options.seed not in (None, seed) else []
     if changed:
         raise RunError(
-            f"run {folder.path} was started with {', '.join(sorted(changed))}",
+            f"run {folder.path} was started with another {', '.join(sorted(changed))}",
             hint="continue it without these options, or start another run with --run NAME",
         )
     return recipe, seed

@@ -1,0 +1,1 @@
+"""Speed against peers, measured in the same run; `python -m benchmarks` prints the table of docs/benchmarks.md."""

@@ -1,0 +1,361 @@
+"""Training: two ranks against one device, interrupted against straight through, and what a run leaves on disk."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from alexnet_cli.core.checkpoint import load_weights
+from alexnet_cli.core.errors import CheckpointError, DeviceError, RunError, StoreError
+from alexnet_cli.core.prepare import prepare
+from alexnet_cli.core.recipe import original
+from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.train import TrainOptions, TrainResult, train
+from tests.networks import narrow, narrow_small
+from tests.pictures import make_source
+
+COUNTS = {"train": {"cat": 20, "dog": 16}, "val": {"cat": 4, "dog": 3}}
+STEPS_PER_EPOCH = 5  # 36 pictures in batches of 8: the last one has 4
+
+
+class Notes(Reporter):
+    """Keeps what is said, and can interrupt after a step."""
+
+    def __init__(self, interrupt_after: int = 0) -> None:
+        self.lines: list[str] = []
+        self.steps = 0
+        self.interrupt_after = interrupt_after
+
+    def note(self, text: str) -> None:
+        """Keep a line."""
+        self.lines.append(text)
+
+    warn = note
+
+    def advance(self, amount: int = 1, **figures: float) -> None:
+        """Count steps; send this process Ctrl-C after one of them."""
+        self.steps += amount
+        if amount and self.steps == self.interrupt_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave torch.compile out, in the processes started here too: other tests compare compiled with eager."""
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a prepared store of 36 and 7 small photographs."""
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare(make_source(folder / "source", COUNTS), folder / "data", workers=1)
+    return folder / "data"
+
+
+def run(data: Path, runs: Path, name: str | None = "run", *, reporter: Reporter | None = None, **options: object) -> TrainResult:
+    """Train on the CPU, logging every step."""
+    settings: dict = {"recipe": narrow_small(epochs=3), "device": "cpu", "precision": "fp32", "log_every": 1, "workers": 2}
+    return train(TrainOptions(data=data, runs=runs, run=name, **{**settings, **options}), reporter or Notes())
+
+
+def rows(runs: Path, name: str = "run", kind: str = "step") -> list[dict]:
+    """Return the rows of one kind of a run's log."""
+    lines = (runs / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
+
+
+def losses(runs: Path, name: str = "run") -> list[float]:
+    """Return the loss of every step."""
+    return [row["loss"] for row in rows(runs, name)]
+
+
+def without_times(row: dict) -> dict:
+    """Return a row without what differs from run to run."""
+    return {key: value for key, value in row.items() if key not in ("images_per_second", "data_wait", "val_seconds")}
+
+
+# Two ranks ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_two_ranks_train_like_one_device_in_fp64(data, tmp_path):
+    """Ten steps at the recipe's rates, with dropout, noise, crops and a short batch: losses equal to 1e-9."""
+    recipe = narrow(epochs=20)
+    assert recipe.learning_rate == 0.01 and recipe.colour_noise == 0.1 and recipe.mirror
+    reporter = Notes()
+    for gpus, name in ((1, "one"), (2, "two")):
+        run(data, tmp_path, name, recipe=recipe, precision="fp64", gpus=gpus, limit_steps=10, reporter=reporter)
+    assert len(losses(tmp_path, "one")) == 10
+    assert losses(tmp_path, "two") == pytest.approx(losses(tmp_path, "one"), rel=1e-9)
+    one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for tensor in one:
+        torch.testing.assert_close(two[tensor], one[tensor], rtol=1e-5, atol=1e-7)
+    assert any(line.startswith("tower a on rank 0 (cpu, fp64): ") and line.endswith(" parameters") for line in reporter.lines)
+    assert any(line.startswith("tower b on rank 1 sent ") for line in reporter.lines)
+    assert rows(tmp_path, "two", "epoch")[-1]["val_loss"] == pytest.approx(rows(tmp_path, "one", "epoch")[-1]["val_loss"])
+
+
+def test_two_ranks_train_like_one_device_in_fp32(data, tmp_path):
+    """At a rate at which training is not chaotic, ten losses in fp32 agree to 1e-4."""
+    recipe = narrow(epochs=20, learning_rate=0.0001)
+    for gpus, name in ((1, "one"), (2, "two")):
+        run(data, tmp_path, name, recipe=recipe, gpus=gpus, limit_steps=10)
+    assert losses(tmp_path, "two") == pytest.approx(losses(tmp_path, "one"), rel=1e-4)
+
+
+def test_a_run_goes_on_in_the_other_layout(data, tmp_path):
+    """A run of two ranks is continued on one device: the losses are those of one device throughout."""
+    recipe = narrow(epochs=4)
+    run(data, tmp_path, "one", recipe=recipe, precision="fp64", limit_steps=8)
+    run(data, tmp_path, "both", recipe=recipe, precision="fp64", gpus=2, limit_steps=4)
+    reporter = Notes()
+    run(data, tmp_path, "both", recipe=None, precision="fp64", resume=True, limit_steps=8, reporter=reporter)
+    # The checkpoint holds float64 as it was.
+    assert losses(tmp_path, "both") == pytest.approx(losses(tmp_path, "one"), rel=1e-9)
+    assert reporter.lines[0] == "resuming at step 4"
+    assert any(line.startswith("gpus is 1, was 2") for line in reporter.lines)
+
+
+# Interrupted and continued -----------------------------------------------------------------------------------------------------
+
+
+def test_stopped_and_resumed_ends_bit_for_bit_the_same(data, tmp_path):
+    """Stopped in the middle of an epoch and continued, a run ends with the very weights and rows of one without a stop."""
+    run(data, tmp_path, "straight", seed=7)
+    run(data, tmp_path, "stopped", seed=7, limit_steps=7)
+    first = (tmp_path / "stopped" / "metrics.jsonl").read_bytes()
+    reporter = Notes()
+    result = run(data, tmp_path, "stopped", recipe=None, resume=True, reporter=reporter)
+    assert reporter.lines[0] == "resuming at step 7"
+    assert (result.step, result.total_steps) == (15, 15)
+    for name in ("last", "best"):
+        one, two = (load_file(tmp_path / run_name / f"{name}.safetensors") for run_name in ("straight", "stopped"))
+        assert all(torch.equal(one[tensor], two[tensor]) for tensor in one)
+    for kind in ("step", "epoch"):
+        one, two = ([without_times(row) for row in rows(tmp_path, name, kind)] for name in ("straight", "stopped"))
+        assert one == two
+    assert (tmp_path / "stopped" / "metrics.jsonl").read_bytes().startswith(first)
+
+
+def test_a_loss_is_not_the_same_every_time(data, tmp_path):
+    """Another seed trains otherwise, so that the equalities above say something."""
+    run(data, tmp_path, "a", seed=1, limit_steps=3)
+    run(data, tmp_path, "b", seed=2, limit_steps=3)
+    assert losses(tmp_path, "a") != losses(tmp_path, "b")
+
+
+def test_ctrl_c_once_saves_and_stops(data, tmp_path):
+    """The step under way is finished, everything is on disk, and the run can go on from there."""
+    reporter = Notes(interrupt_after=6)
+    result = run(data, tmp_path, reporter=reporter)
+    assert result.stopped_by == signal.SIGINT
+    assert result.step == 6
+    assert json.loads((tmp_path / "run" / "resume" / "progress.json").read_text())["step"] == 6
+    assert load_weights(tmp_path / "run" / "last.safetensors").step == 6
+    assert any("once more" in line for line in reporter.lines)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_stopped_at_the_end_of_an_epoch(data, tmp_path):
+    """A stop right after an epoch's last step leaves that epoch tested, and nothing is tested twice or left out."""
+    run(data, tmp_path, "straight")
+    run(data, tmp_path, "stopped", limit_steps=STEPS_PER_EPOCH)
+    run(data, tmp_path, "stopped", recipe=None, resume=True)
+    one, two = ([without_times(row) for row in rows(tmp_path, name, "epoch")] for name in ("straight", "stopped"))
+    assert one == two
+
+
+def test_rows_after_the_checkpoint_are_cut_off(data, tmp_path):
+    """What was logged after the last checkpoint is written again, what came before stays byte for byte."""
+    run(data, tmp_path, limit_steps=4)
+    log = tmp_path / "run" / "metrics.jsonl"
+    length = json.loads((tmp_path / "run" / "resume" / "progress.json").read_text())["metrics_bytes"]
+    kept = log.read_bytes()[:length]
+    with log.open("a") as file:
+        file.write('{"kind": "step", "step": 5, "loss": 99}\n')
+    run(data, tmp_path, recipe=None, resume=True, limit_steps=6)
+    assert log.read_bytes().startswith(kept)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert max(losses(tmp_path)) < 99
+
+
+def test_auto_resume_starts_then_continues_then_has_nothing_to_do(data, tmp_path):
+    """The same command serves the first start, every restart, and the end."""
+    steps = []
+    for limit in (2, 4, None, None):
+        reporter = Notes()
+        steps.append(run(data, tmp_path, auto_resume=True, limit_steps=limit, reporter=reporter).step)
+    assert steps == [2, 4, 15, 15]
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, 16))
+    assert any("nothing left to do" in line for line in reporter.lines)
+
+
+def test_auto_resume_starts_over_what_never_reached_a_checkpoint(data, tmp_path):
+    """A run that was killed before its first checkpoint begins anew under the same command."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"kind": "step", "step": 1}\n')
+    assert run(data, tmp_path, auto_resume=True, limit_steps=2).step == 2
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2]
+
+
+def test_checkpoints_by_steps(data, tmp_path):
+    """`3steps` saves after steps 3, 6 and so on, and at the end."""
+    saved = []
+
+    class Watcher(Notes):
+        def advance(self, amount: int = 1, **figures: float) -> None:
+            super().advance(amount)
+            progress = tmp_path / "run" / "resume" / "progress.json"
+            saved.append(json.loads(progress.read_text())["step"] if progress.exists() else 0)
+
+    run(data, tmp_path, checkpoint_every="3steps", limit_steps=7, log_every=100, reporter=Watcher())
+    assert saved[:7] == [0, 0, 0, 3, 3, 3, 6]
+
+
+# What is refused ---------------------------------------------------------------------------------------------------------------
+
+
+def test_existing_name_is_refused(data, tmp_path):
+    """A new run never writes into an old one."""
+    run(data, tmp_path, limit_steps=1)
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    with pytest.raises(RunError, match="exists already") as caught:
+        run(data, tmp_path, limit_steps=1)
+    assert "--resume" in caught.value.hint and "--run NAME" in caught.value.hint
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["run", None])
+def test_nothing_to_resume(data, tmp_path, name):
+    """--resume fails where there is nothing to continue, and writes nothing."""
+    with pytest.raises(RunError, match="nothing to continue in"):
+        run(data, tmp_path / "runs", name, resume=True)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["latest", "a/b", "..", "-x"])
+def test_impossible_names(data, tmp_path, name):
+    """A run's name is one plain file name."""
+    with pytest.raises(RunError, match="cannot be the name of a run"):
+        run(data, tmp_path, name)
+
+
+def test_resume_with_other_settings_is_refused(data, tmp_path):
+    """A run goes on with the recipe it began with; the message names what differs."""
+    run(data, tmp_path, limit_steps=1)
+    with pytest.raises(RunError, match=r"was started with another learning_rate 0\.01 \(now 0\.02\)"):
+        run(data, tmp_path, resume=True, recipe=narrow_small(epochs=3, learning_rate=0.02))
+    with pytest.raises(RunError, match=r"seed 0 \(now 5\)"):
+        run(data, tmp_path, resume=True, seed=5)
+
+
+def test_resume_on_other_data_is_refused(data, tmp_path):
+    """A run does not go on with pictures it was not trained on."""
+    run(data, tmp_path / "runs", limit_steps=1)
+    counts = {"train": {"cat": 3, "dog": 3}, "val": {"cat": 1, "dog": 1}}
+    prepare(make_source(tmp_path / "other", counts), tmp_path / "data", workers=1)
+    with pytest.raises(RunError, match="is not the store that run"):
+        run(tmp_path / "data", tmp_path / "runs", resume=True)
+
+
+def test_damaged_state_is_refused(data, tmp_path):
+    """A state that was changed on disk is not continued from."""
+    run(data, tmp_path, limit_steps=2)
+    state = next((tmp_path / "run" / "resume").glob("*.safetensors"))
+    content = bytearray(state.read_bytes())
+    content[-1] ^= 1
+    state.write_bytes(content)
+    with pytest.raises(CheckpointError, match="checksum"):
+        run(data, tmp_path, resume=True)
+
+
+def test_loss_that_is_no_number_stops(data, tmp_path):
+    """A diverged training ends with what to do, and says at which step."""
+    with pytest.raises(RunError, match=r"the loss is (nan|inf) at step") as caught:
+        run(data, tmp_path, recipe=narrow_small(epochs=3, learning_rate=1e6))
+    assert "--learning-rate" in caught.value.hint
+
+
+def test_two_gpus_need_two_gpus(data, tmp_path):
+    """Without GPUs, --gpus 2 names the CPU as the way out."""
+    if torch.cuda.device_count() >= 2:
+        pytest.skip("this machine has two GPUs")
+    with pytest.raises(DeviceError, match="--gpus 2") as caught:
+        run(data, tmp_path, device="auto", gpus=2)
+    assert "--device cpu" in caught.value.hint
+
+
+def test_missing_store(tmp_path):
+    """Without prepared data nothing is written."""
+    with pytest.raises(StoreError):
+        run(tmp_path / "data", tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+# What a run leaves -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_log(data, tmp_path):
+    """Step rows have the documented keys, count from 1, and carry the rates that were used."""
+    run(data, tmp_path, recipe=narrow_small(epochs=2))
+    steps, epochs = rows(tmp_path), rows(tmp_path, kind="epoch")
+    assert list(steps[0]) == [
+        "kind", "step", "epoch", "loss", "top1_error", "learning_rate", "bias_learning_rate", "images_per_second", "data_wait",
+    ]  # fmt: skip
+    assert [row["step"] for row in steps] == list(range(1, 11))
+    assert [row["epoch"] for row in steps] == [1] * 5 + [2] * 5
+    assert [row["learning_rate"] for row in steps] == pytest.approx([0.01] * 7 + [0.001] * 2 + [0.0001])
+    assert [row["bias_learning_rate"] for row in steps] == pytest.approx([0.02] * 7 + [0.002] * 2 + [0.0002])
+    assert steps[0]["images_per_second"] is None  # the first step of a size compiles
+    assert steps[1]["images_per_second"] > 0 and 0 <= steps[1]["data_wait"] <= 1
+    assert [(row["epoch"], row["step"], row["val_images"]) for row in epochs] == [(1, 5, 7), (2, 10, 7)]
+    assert all({"val_top1_error", "val_top5_error", "val_loss"} <= set(row) for row in epochs)
+
+
+def test_the_weights_files(data, tmp_path):
+    """Best is that of the epoch with the lowest top-1 error, last that of the last step, both with classes and mean."""
+    result = run(data, tmp_path)
+    errors = [row["val_top1_error"] for row in rows(tmp_path, kind="epoch")]
+    best, last = (load_weights(tmp_path / "run" / f"{name}.safetensors") for name in ("best", "last"))
+    assert best.epoch == errors.index(min(errors)) + 1
+    assert best.accuracy["val_top1_error"] == min(errors) == result.best_top1_error
+    assert (last.epoch, last.step) == (3, 15)
+    assert best.classes == ("cat", "dog")
+    assert last.mean.shape == (3, 256, 256)
+    assert (tmp_path / "latest").resolve() == tmp_path / "run"
+
+
+def test_less_than_an_epoch_leaves_both_files(data, tmp_path):
+    """A run that ends early is still tested once, and can be used."""
+    run(data, tmp_path, limit_steps=2)
+    assert [(row["epoch"], row["step"]) for row in rows(tmp_path, kind="epoch")] == [(0, 2)]
+    for name in ("best", "last"):
+        assert "val_top1_error" in load_weights(tmp_path / "run" / f"{name}.safetensors").accuracy
+
+
+def test_training_set_smaller_than_a_batch(data, tmp_path):
+    """One short batch per epoch."""
+    result = run(data, tmp_path, recipe=replace(narrow_small(epochs=2), batch_size=128))
+    assert (result.step, result.total_steps) == (2, 2)
+
+
+def test_first_loss_is_the_mean_over_the_batch(data, tmp_path):
+    """The first row's loss is that of the initial network: about ln 2 for two classes."""
+    run(data, tmp_path, recipe=narrow(original(), epochs=1), limit_steps=1)
+    assert losses(tmp_path)[0] == pytest.approx(0.693, abs=0.2)
+
+
+def test_runs_without_a_name(data, tmp_path):
+    """A run without a name is named by the time, and --resume finds it."""
+    result = run(data, tmp_path, None, limit_steps=1)
+    assert result.folder.name[:2] == "20"
+    assert run(data, tmp_path, None, recipe=None, resume=True, limit_steps=2).folder == result.folder
