@@ -34,7 +34,7 @@ Step = Callable[[], object]
 
 def our_step(recipe: Recipe, images: Tensor, labels: Tensor, precision: Precision) -> Step:
     """Return one training step of our network: forward, backward, update."""
-    network = AlexNet(recipe, NUM_CLASSES, seed=0).to(images.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = AlexNet(recipe, NUM_CLASSES, seed=0).to(images.device).to(memory_format=torch.channels_last)
     if not compile_problem(images.device):
         network.compile_normalisation()
     update = UpdateRule(dict(network.named_parameters()), recipe)
@@ -53,7 +53,7 @@ def our_step(recipe: Recipe, images: Tensor, labels: Tensor, precision: Precisio
 def torchvision_step(images: Tensor, labels: Tensor, precision: Precision) -> Step:
     """Return one training step of torchvision's network under the same conditions, with torch's fused SGD."""
     network: nn.Module = torchvision.models.alexnet(num_classes=NUM_CLASSES)
-    network = network.to(images.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(images.device).to(memory_format=torch.channels_last)
     sgd = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9, weight_decay=0.0005, fused=True)
     scaled = images / 60  # its inputs have a deviation of about 1
 

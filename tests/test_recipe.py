@@ -72,10 +72,10 @@ def test_batch_size_changes_no_rate():
 def test_constants_of_net_145():
     """What the authors ran and the text does not say, or says otherwise."""
     recipe = original()
-    assert recipe.init_stdevs == (0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01)
-    assert recipe.init_biases == (0, 1, 0, 1, 1, 1, 1, 0)
-    assert recipe.layer1 == ("conv", "lrn", "pool", "relu")
-    assert recipe.layer2 == ("conv", "relu", "lrn", "spatial", "pool")
+    assert list(recipe.init_stdevs) == [0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01]
+    assert list(recipe.init_biases) == [0, 1, 0, 1, 1, 1, 1, 0]
+    assert list(recipe.layer1) == ["conv", "lrn", "pool", "relu"]
+    assert list(recipe.layer2) == ["conv", "relu", "lrn", "spatial", "pool"]
     assert (recipe.crop_chunk, recipe.shuffle, recipe.epochs) == (32, "once", 91)
     assert recipe.lrn_alpha / recipe.lrn_size == pytest.approx(2e-5)
     assert recipe.spatial_alpha / recipe.spatial_size**2 == pytest.approx(4e-5)
@@ -85,7 +85,7 @@ def test_constants_of_the_text():
     """The text's own numbers, taken literally."""
     recipe = paper()
     assert set(recipe.init_stdevs) == {0.01}
-    assert recipe.layer1 == recipe.layer2 == ("conv", "relu", "lrn", "pool")
+    assert list(recipe.layer1) == list(recipe.layer2) == ["conv", "relu", "lrn", "pool"]
     assert not recipe.lrn_alpha_divided
     assert recipe.colour_noise_scale == "eigenvalue"
     assert (recipe.crop_chunk, recipe.epochs, recipe.bias_rate_factor) == (1, 90, 1)

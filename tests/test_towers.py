@@ -26,7 +26,7 @@ def gradients(layout: Layout, recipe: Recipe, precision: str) -> dict[str, torch
     images, labels = batch(Precision(precision).dtype)
 
     def keep(scaler: object = None) -> None:
-        found.update(layout.gather({name: p.grad.clone() for name, p in state.network.named_parameters()}))
+        found.update(layout.gather({name: p.grad.clone() for name, p in state.network.named_parameters() if p.grad is not None}))
 
     state.update.step = keep  # type: ignore[method-assign]
     train_step(state, images, labels, recipe.rates_at(0, 10))

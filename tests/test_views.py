@@ -9,7 +9,7 @@ import torch
 from alexnet_cli.core.recipe import original, paper, small
 from alexnet_cli.core.views import Colours, ViewDraws, draw_views, num_views, test_views, training_views
 
-test_views.__test__ = False  # a function of the library, not a test
+test_views.__test__ = False  # type: ignore[attr-defined]  # a function of the library, not a test
 
 GENERATOR = np.random.default_rng(0)
 IMAGE = GENERATOR.integers(0, 256, (256, 256, 3), dtype=np.uint8)
