@@ -1,6 +1,7 @@
 """What all tests share: a fixed number of threads, an environment without a user's settings, and real data where it lies."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 # Before torch is imported, and inherited by the processes that tests start: more threads than two only get in each other's way
 # on the small networks of the tests, and the number of threads is part of what makes sums come out alike.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+
+# A shell starts what it puts in the background deaf to Ctrl-C, and children inherit that; the tests of Ctrl-C need ears.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared" / "data"

@@ -102,13 +102,14 @@ def test_frozen_parameters_ask_for_no_gradient():
     assert held["conv1.bias"].requires_grad
 
 
-def test_continues_from_its_velocities(gradients):
-    """Stopped after 30 steps and taken up by a new object, the rule ends bit for bit where it would have."""
+@pytest.mark.parametrize("stop", [20, 30, 40])
+def test_continues_from_its_velocities(gradients, stop):
+    """Stopped between or exactly at the drops and taken up by a new object, the rule ends bit for bit where it would have."""
     expected = run(original(), SCHEDULE, gradients)
     held = parameters()
     update = UpdateRule(held, original())
     for step, (step_rates, gradient) in enumerate(zip(SCHEDULE, gradients, strict=True)):
-        if step == 30:
+        if step == stop:
             old, update = update, UpdateRule(held, original())
             update.load(old.velocities(), old.rates)
         update.set_rates(step_rates)

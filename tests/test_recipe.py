@@ -145,6 +145,7 @@ def test_a_recipe_survives_plain_values(name):
         ({"layer2": ("conv", "relu")}, "layer2 must pool exactly once"),
         ({"layer5": ("conv", "gelu", "pool")}, "unknown operations"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"learning_rate": 0.0}, "learning_rate is 0, expected a number above it"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
         ({"shuffle": "often"}, "shuffle is 'often', expected one of"),

@@ -2,17 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import lmdb
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from alexnet_cli.core import draws
 from alexnet_cli.core.checkpoint import load_weights
-from alexnet_cli.core.errors import CheckpointError, DeviceError, RunError, StoreError
+from alexnet_cli.core.errors import CheckpointError, DeviceError, RecipeError, RunError, StoreError
 from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.recipe import original
 from alexnet_cli.core.reports import Reporter
@@ -128,14 +131,19 @@ def test_a_run_goes_on_in_the_other_layout(data, tmp_path):
 # Interrupted and continued -----------------------------------------------------------------------------------------------------
 
 
-def test_stopped_and_resumed_ends_bit_for_bit_the_same(data, tmp_path):
-    """Stopped in the middle of an epoch and continued, a run ends with the very weights and rows of one without a stop."""
-    run(data, tmp_path, "straight", seed=7)
-    run(data, tmp_path, "stopped", seed=7, limit_steps=7)
+@pytest.mark.parametrize(
+    ("recipe", "stop"),
+    [(narrow_small(epochs=3), 7), (narrow(epochs=3), 8), (narrow(epochs=3), 12)],
+    ids=["mid-epoch", "at a drop of the rate", "with conv1 frozen"],
+)
+def test_stopped_and_resumed_ends_bit_for_bit_the_same(data, tmp_path, recipe, stop):
+    """Stopped anywhere and continued, a run ends with the very weights and rows of one without a stop."""
+    run(data, tmp_path, "straight", seed=7, recipe=recipe)
+    run(data, tmp_path, "stopped", seed=7, recipe=recipe, limit_steps=stop)
     first = (tmp_path / "stopped" / "metrics.jsonl").read_bytes()
     reporter = Notes()
     result = run(data, tmp_path, "stopped", recipe=None, resume=True, reporter=reporter)
-    assert reporter.lines[0] == "resuming at step 7"
+    assert reporter.lines[0] == f"resuming at step {stop}"
     assert (result.step, result.total_steps) == (15, 15)
     for name in ("last", "best"):
         one, two = (load_file(tmp_path / run_name / f"{name}.safetensors") for run_name in ("straight", "stopped"))
@@ -283,6 +291,57 @@ def test_loss_that_is_no_number_stops(data, tmp_path):
     with pytest.raises(RunError, match=r"the loss is (nan|inf) at step") as caught:
         run(data, tmp_path, recipe=narrow_small(epochs=3, learning_rate=1e6))
     assert "--learning-rate" in caught.value.hint
+
+
+def test_nothing_of_a_diverged_training_reaches_the_disk(data, tmp_path):
+    """Between two lines of the log too: neither a checkpoint nor weights that are no numbers are written."""
+    with pytest.raises(RunError, match=r"the weights are no longer finite|the loss is"):
+        recipe = narrow_small(epochs=3, learning_rate=1e6)
+        run(data, tmp_path, recipe=recipe, log_every=1000, checkpoint_every="1steps")
+    for file in (tmp_path / "run").rglob("*.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_file(file).values()), file
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("changes", [{"towers": 1}, {"lrn_crosses_towers": True}])
+def test_two_ranks_need_two_separate_towers(data, tmp_path, changes):
+    """A recipe whose network would be another one on two ranks is refused there."""
+    with pytest.raises(RecipeError, match="--gpus 2 needs a recipe of two towers"):
+        run(data, tmp_path, gpus=2, recipe=narrow_small(**changes))
+
+
+def test_stores_are_not_warped(data, tmp_path):
+    """A recipe that wants its pictures scaled otherwise than the store has them is refused."""
+    with pytest.raises(RecipeError, match="resize is 'warp'"):
+        run(data, tmp_path, recipe=narrow_small(resize="warp"))
+
+
+def test_failure_of_the_second_rank_is_told(data, tmp_path, capfd):
+    """A damaged record that rank 1 alone reads ends both ranks with the record's name, without a traceback."""
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    record = int(draws.permutation(36, 0, "order", 0)[5])  # the first batch's sixth: in the second half
+    with lmdb.open(str(copy / "train")) as environment, environment.begin(write=True) as transaction:
+        transaction.put(f"{record:08d}".encode(), b"no picture")
+    with pytest.raises(RunError, match=f"record {record} "):
+        run(copy, tmp_path, gpus=2)
+    assert "Traceback" not in capfd.readouterr().err
+    assert run(data, tmp_path, "next", gpus=2, limit_steps=1).step == 1  # the group of processes was left
+
+
+def test_ctrl_c_stops_both_ranks(data, tmp_path):
+    """Two ranks stop after the same step, and the run can be continued."""
+    result = run(data, tmp_path, gpus=2, reporter=Notes(interrupt_after=2))
+    assert (result.stopped_by, result.step) == (signal.SIGINT, 2)
+    assert run(data, tmp_path, recipe=None, gpus=2, resume=True, limit_steps=3).step == 3
+
+
+def test_shortened_log_does_not_stop_a_resume(data, tmp_path):
+    """A log that lost its end in a power cut costs its rows, not the run."""
+    run(data, tmp_path, limit_steps=3)
+    os.truncate(tmp_path / "run" / "metrics.jsonl", 0)
+    assert run(data, tmp_path, recipe=None, resume=True, limit_steps=4).step == 4
+    assert [row["step"] for row in rows(tmp_path)] == [4]
 
 
 def test_two_gpus_need_two_gpus(data, tmp_path):

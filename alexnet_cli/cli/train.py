@@ -124,6 +124,7 @@ def train(
     with running(quiet=quiet, debug=debug) as reporter:
         fields = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "mirror": mirror}
         begun = _own_recipe(runs, run) if (resume or auto_resume) and not (config or recipe) else None
+        asked_for_seed = seed is not None or config is not None or begun is not None
         chosen = {"seed": seed, "precision": precision.value if precision else None}
         settings = resolve(recipe.value if recipe else None, config=config or begun, fields=fields, run=chosen)
         if print_config:
@@ -136,7 +137,7 @@ def train(
             runs=runs,
             run=run,
             recipe=settings.recipe,
-            seed=settings.seed,
+            seed=settings.seed if asked_for_seed else None,
             gpus=gpus,
             device=device.value,
             precision=settings.precision,

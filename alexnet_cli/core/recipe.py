@@ -191,6 +191,7 @@ class Recipe:
         for name in ("learning_rate", "bias_rate_factor", "weight_decay", "bias_weight_decay", "colour_noise"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, f"{name} is {value}, expected a number from 0 on")
+        _require(self.learning_rate > 0, "learning_rate is 0, expected a number above it")
         _require(0 <= self.dropout < 1, f"dropout is {self.dropout}, expected a share from 0 to below 1")
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}, expected a number from 0 to below 1")
         _require(list(self.events) == sorted(self.events, key=lambda event: event.at), "events are not in order of time")

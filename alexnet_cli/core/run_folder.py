@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_cli.core.errors import RunError
-from alexnet_cli.core.files import error_number, write_error
+from alexnet_cli.core.files import error_number, sync, write_error
 
 LATEST = "latest"
 
@@ -72,9 +72,10 @@ def choose_folder(runs: Path, name: str | None, *, resume: bool, auto_resume: bo
     if named is None:
         return RunFolder(_free_name(runs)), False
     if not auto_resume and named.path.exists() and (not named.path.is_dir() or any(named.path.iterdir())):
-        raise RunError(
-            f"run {named.path} exists already", hint="continue it with --resume (or --auto-resume), or choose another --run NAME"
+        way = (
+            "continue it with --resume" if named.can_continue else "start it over with --auto-resume: it never reached a checkpoint"
         )
+        raise RunError(f"run {named.path} exists already", hint=f"{way}, or choose another --run NAME")
     return named, False
 
 
@@ -108,13 +109,11 @@ class MetricsLog:
     def __init__(self, path: Path, kept_bytes: int = 0) -> None:
         self.path = path
         path.touch()
-        if path.stat().st_size < kept_bytes:
-            raise RunError(f"{path} is shorter than when the run stopped: {path.stat().st_size:,} bytes, expected {kept_bytes:,}")
-        os.truncate(path, kept_bytes)
+        os.truncate(path, min(kept_bytes, path.stat().st_size))
 
-    @property
-    def num_bytes(self) -> int:
-        """Length of the log so far."""
+    def sync(self) -> int:
+        """Wait until the log is on the disk, and return its length in bytes."""
+        sync(self.path)
         return self.path.stat().st_size
 
     def write(self, row: Mapping[str, Any]) -> None:

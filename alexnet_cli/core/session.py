@@ -4,8 +4,8 @@ Every rank runs the same; rank 0 decides when to save and to stop, writes the fi
 """
 
 import math
-import os
 import time
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alexnet_cli.core.batches import Batch, training_batches
+from alexnet_cli.core.batches import Batch, training_batches, usable_cores
 from alexnet_cli.core.compiler import compile_problem
 from alexnet_cli.core.devices import Precision, apply_precision
 from alexnet_cli.core.errors import RunError
@@ -24,7 +24,7 @@ from alexnet_cli.core.run_folder import MetricsLog
 from alexnet_cli.core.store import Store, open_store, read_stats
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_job import Job, TrainResult
-from alexnet_cli.core.train_state import environment, load_state, new_state, save_state, save_weights_file, train_step
+from alexnet_cli.core.train_state import DIVERGED, environment, load_state, new_state, save_state, save_weights_file, train_step
 from alexnet_cli.core.views import Colours, ViewDraws, draw_views, training_views
 
 GO_ON, SAVE, STOP = 0, 1, 2
@@ -56,7 +56,7 @@ class Session:
         self.steps_per_epoch = math.ceil(len(self.train_store) / job.recipe.batch_size)
         self.total_steps = job.recipe.epochs * self.steps_per_epoch
         self.last_step = min(self.total_steps, options.limit_steps or self.total_steps)
-        self.workers = options.workers or os.cpu_count() or 1
+        self.workers = options.workers or usable_cores()
         colours = _colours(options.data, layout.device, job.precision)
         self.state = new_state(job.recipe, len(self.train_store.classes), job.precision, colours, layout, job.seed)
         self.progress = self._take_up() if job.continued else {}
@@ -73,7 +73,7 @@ class Session:
             before, now = progress["environment"], environment(self.state)
             for name in (name for name in now if before.get(name) != now[name]):
                 self.reporter.warn(f"{name} is {now[name]}, was {before.get(name)}: the result may differ in its last digits")
-        if progress["data"] != _fingerprint(self.train_store):
+        if progress["data"] != self._data():
             raise RunError(
                 f"{self.train_store.folder} is not the store that run {self.job.folder.path} was trained on",
                 hint="name that one with --data, or start another run",
@@ -125,10 +125,12 @@ class Session:
         )
         loss, wrong = train_step(self.state, views_BCHW, labels_B, rates)
         step = self.state.step
+        logged = self.log is not None and (step % self.job.options.log_every == 0 or step == self.last_step)
+        figures = (float(loss), float(wrong)) if logged else None  # waits for the device, so before the clock is stopped
         self.pace.stepped(batch.size)
         self.reporter.advance(1)
-        if self.log and (step % self.job.options.log_every == 0 or step == self.last_step):
-            self._log_step(epoch + 1, loss, wrong)
+        if figures:
+            self._log_step(epoch + 1, *figures)
         if step % self.steps_per_epoch == 0:
             # Before any saving: a state at an epoch's end has that epoch's test behind it.
             self._end_epoch()
@@ -137,7 +139,7 @@ class Session:
     def _whole(self, own: Tensor, total: int) -> Tensor:
         return self.layout.exchange_rows(own.to(self.layout.device, non_blocking=True), total)
 
-    def _log_step(self, epoch: int, loss: Tensor, wrong: Tensor) -> None:
+    def _log_step(self, epoch: int, loss: float, wrong: float) -> None:
         assert self.log is not None
         rates = self.job.recipe.rates_at(self.state.step - 1, self.total_steps)
         pace = self.pace.row()
@@ -145,19 +147,20 @@ class Session:
             "kind": "step",
             "step": self.state.step,
             "epoch": epoch,
-            "loss": float(loss),
-            "top1_error": float(wrong),
+            "loss": loss,
+            "top1_error": wrong,
             "learning_rate": rates.weights["fc8"],
             "bias_learning_rate": rates.biases["fc8"],
             **pace,
         }
-        if not math.isfinite(float(loss)):
-            raise RunError(
-                f"the loss is {float(loss)} at step {self.state.step}",
-                hint="start again with a lower --learning-rate, or with --precision fp32",
-            )
+        self._require_finite(loss)
         self.log.write(row)
-        self.reporter.advance(0, loss=float(loss), images_per_second=pace["images_per_second"] or 0.0)
+        self.reporter.advance(0, loss=loss, images_per_second=pace["images_per_second"] or 0.0)
+
+    def _require_finite(self, loss: float) -> None:
+        """Stop a training that has come apart before anything of it reaches the disk."""
+        if not math.isfinite(loss):
+            raise RunError(f"the loss is {loss} at step {self.state.step}", hint=DIVERGED)
 
     def _decide(self) -> None:
         """Save or stop where rank 0 finds it time; the other rank follows."""
@@ -169,10 +172,13 @@ class Session:
 
     def save(self) -> None:
         """Commit the state that `--resume` starts from."""
-        length = self.log.num_bytes if self.log else 0
-        save_state(self.state, self.job.folder, {"metrics_bytes": length, "data": _fingerprint(self.train_store)})
+        length = self.log.sync() if self.log else 0
+        save_state(self.state, self.job.folder, {"metrics_bytes": length, "data": self._data()})
         self.saved_step = self.state.step
         self.timer.restart()
+
+    def _data(self) -> dict[str, object]:
+        return {"train": _fingerprint(self.train_store), "val": _fingerprint(self.val_store)}
 
     def _end_epoch(self) -> None:
         accuracy, better = self._evaluate()
@@ -194,6 +200,7 @@ class Session:
             batch_size=self.job.recipe.batch_size,
             workers=self.workers,
         )
+        self._require_finite(figures.loss)
         self.tested = accuracy = {
             "val_top1_error": figures.top1_error,
             "val_top5_error": figures.top5_error,
@@ -242,5 +249,6 @@ def _colours(data: Path, device: torch.device, precision: Precision) -> Colours:
 
 
 def _fingerprint(store: Store) -> dict[str, object]:
-    """Return what tells one training set from another."""
-    return {"count": len(store), "classes": list(store.classes), "format": store.format, "seed": store.meta.get("seed")}
+    """Return what tells one store from another."""
+    made = {key: store.meta.get(key) for key in ("format", "quality", "seed")}
+    return {"count": len(store), "classes": list(store.classes), "labels": zlib.crc32(store.labels.tobytes()), **made}

@@ -1,7 +1,7 @@
 """Training, from what a user asks for to a finished run: one device, or one tower on each of two."""
 
 from alexnet_cli.core.config import read_config, write_config
-from alexnet_cli.core.errors import RunError
+from alexnet_cli.core.errors import RecipeError, RunError
 from alexnet_cli.core.pace import StopRequest
 from alexnet_cli.core.ranks import devices_for, train_on_two
 from alexnet_cli.core.recipe import Recipe, original
@@ -28,6 +28,7 @@ def train(options: TrainOptions, reporter: Reporter | None = None) -> TrainResul
     read_stats(options.data)
     folder, continued = choose_folder(options.runs, options.run, resume=options.resume, auto_resume=options.auto_resume)
     recipe, seed = _settled(options, folder, continued)
+    _require_trainable(recipe, options.gpus)
     job = Job(options, recipe, seed, folder, continued, precision)
     if not continued:
         _lay_out(job)
@@ -55,6 +56,14 @@ def _settled(options: TrainOptions, folder: RunFolder, continued: bool) -> tuple
             hint="continue it without these options, or start another run with --run NAME",
         )
     return recipe, seed
+
+
+def _require_trainable(recipe: Recipe, gpus: int) -> None:
+    """Refuse what a recipe can say of other networks, but this training cannot do."""
+    if gpus == 2 and (recipe.towers != 2 or recipe.lrn_crosses_towers):
+        raise RecipeError("--gpus 2 needs a recipe of two towers whose normalisation does not cross them", hint="use --gpus 1")
+    if recipe.resize != "short_side":
+        raise RecipeError(f"resize is {recipe.resize!r}, but stores are prepared with 'short_side'", hint="remove it from --config")
 
 
 def _lay_out(job: Job) -> None:

@@ -1,11 +1,12 @@
 """What changes while a network is trained, how one step changes it, and how it is put on disk and taken up again."""
 
-import os
 import platform
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +20,8 @@ from alexnet_cli.core.recipe import Rates, Recipe
 from alexnet_cli.core.run_folder import RunFolder
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.views import Colours
+
+DIVERGED = "start again with a lower --learning-rate, or with --precision fp32"
 
 
 @dataclass
@@ -81,6 +84,8 @@ def save_state(state: TrainState, folder: RunFolder, progress: dict[str, Any]) -
     velocities = state.layout.gather(state.update.velocities())
     if state.layout.rank != 0:
         return
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise RunError(f"the weights are no longer finite after step {state.step}; nothing of them was saved", hint=DIVERGED)
     tensors = {f"weights/{name}": value for name, value in weights.items()}
     tensors |= {f"velocities/{name}": value for name, value in velocities.items()}
     scale = state.scaler.state_dict() if state.scaler else {}
@@ -133,6 +138,7 @@ def environment(state: TrainState) -> dict[str, Any]:
     return {
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "pillow": PIL.__version__,
         "device": _device_name(state.layout.device),
         "precision": state.precision.name,
         "gpus": state.layout.world,
@@ -143,5 +149,7 @@ def environment(state: TrainState) -> dict[str, Any]:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    processor = platform.processor() or platform.machine()
-    return f"{device.type} {processor}, {os.cpu_count()} cores"
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines() if listing.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{device.type} {models[0] if models else platform.machine()}"
