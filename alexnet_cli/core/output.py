@@ -186,10 +186,10 @@ def _differences(there: dict[str, Any], now: dict[str, Any]) -> str:
 
 def _clear(out: Path) -> None:
     """Delete what `prepare` writes and nothing else; `prepare.json` stays, so that a kill here leaves a folder that is ours."""
-    for name in (STATS_FILE, REJECTED_FILE):
-        (out / name).unlink(missing_ok=True)
     for split in SPLITS:
         for name in (DATA_FILE, "lock.mdb"):
             (out / split / name).unlink(missing_ok=True)
         with suppress(OSError):  # not there, or with something of the user's inside
             (out / split).rmdir()
+    for name in (STATS_FILE, REJECTED_FILE):
+        (out / name).unlink(missing_ok=True)

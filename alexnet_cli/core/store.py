@@ -172,7 +172,7 @@ def read_stats(data: Path) -> Stats:
     """Read `stats.safetensors` in a folder that `prepare` wrote; raises StoreError when it is missing or damaged."""
     path = Path(data) / STATS_FILE
     if not path.is_file():
-        raise StoreError(f"{path} does not exist", hint=CONTINUE)
+        raise StoreError(f"{path} does not exist", hint=REBUILD)
     shapes = {"mean": (3, STORED_SIZE, STORED_SIZE), "color_stdevs": (3,), "color_components": (3, 3)}
     try:
         tensors = load_file(path)
