@@ -62,7 +62,7 @@ def list_warnings(findings: dict[str, Any]) -> list[str]:
     if not any(device["name"] != "cpu" for device in findings["devices"]):
         warnings.append("no GPU that PyTorch can use: training on ImageNet's scale would take months")
     if findings["free_disk"] < SMALL_DISK:
-        warnings.append(f"only {size(findings['free_disk'])} of disk are free here: a run needs 1.5 GB, ImageNet's store 30 GB")
+        warnings.append(f"only {size(findings['free_disk'])} of disk are free here: a run needs 1.5 GB, ImageNet's store 40 GB")
     if findings["shared_memory"] is not None and findings["shared_memory"] < SMALL_SHARED_MEMORY:
         warnings.append(
             f"/dev/shm has {size(findings['shared_memory'])}: --gpus 2 may fail with a bus error; docker: --shm-size 2g"

@@ -46,7 +46,9 @@ def prepare(
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="A picture that cannot be read: count, list and skip it, or stop.")
     ] = OnError.SKIP,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier output of prepare; files of others are never deleted.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an earlier output of prepare; files of others are never deleted.")
+    ] = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:

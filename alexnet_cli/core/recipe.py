@@ -209,7 +209,7 @@ class Recipe:
         biases = {layer: self.learning_rate * self.bias_rate_factor for layer in LAYERS}
         noise = self.colour_noise
         for event in self.events:
-            if step < round(event.at * total_steps):
+            if step < math.ceil(event.at * total_steps - 1e-6):  # a share of a third is no exact number
                 break
             for layer in event.layers:
                 weights[layer] = self.learning_rate * event.weight_factor
