@@ -104,19 +104,22 @@ def test_views(images_BHWC: Tensor, mean_CHW: Tensor, recipe: Recipe, crops: int
     crops: 10, or 1 for the centre alone. Returns views_BVCHW: V is 10 (0-4 plain, 5-9 mirrored), 5 where the recipe does not
     mirror, or 1. Source: paper 4.1; the 2012 code's order of the corners, and no noise and no scaling.
     """
-    images_BCHW = images_BHWC.to(mean_CHW.device, non_blocking=True).permute(0, 3, 1, 2).to(mean_CHW.dtype)
+    images_BCHW = images_BHWC.to(mean_CHW.device, non_blocking=True).permute(0, 3, 1, 2)
     size, far = recipe.input_size, STORED_SIZE - recipe.input_size
     centre = (far // 2, far // 2)
     corners = [(0, 0), (0, far), centre, (far, 0), (far, far)] if crops == 10 else [centre]
-    plain, mirrored = [], []
-    for y, x in corners:
-        crop_BCHW = images_BCHW[:, :, y : y + size, x : x + size]
-        mean_1CHW = _mean_crops(mean_CHW, recipe, np.array([y]), np.array([x]))
-        plain.append(crop_BCHW - mean_1CHW)
-        aligned = recipe.mean_crop == "aligned"
-        mirrored.append(plain[-1].flip(3) if aligned else crop_BCHW.flip(3) - mean_1CHW)
-    views = plain + mirrored if recipe.mirror and crops == 10 else plain
-    return torch.stack([_as_network_wants(view, recipe) for view in views], dim=1)
+    views = []
+    for mirrored in (False, True) if num_views(recipe, crops) == 10 else (False,):
+        for y, x in corners:
+            crop_BCHW = images_BCHW[:, :, y : y + size, x : x + size]
+            mean_1CHW = _mean_crops(mean_CHW, recipe, np.array([y]), np.array([x]))
+            if mirrored:
+                crop_BCHW = crop_BCHW.flip(3)
+                mean_1CHW = mean_1CHW.flip(3) if recipe.mean_crop == "aligned" else mean_1CHW
+            view_BCHW = _as_network_wants(crop_BCHW.to(mean_CHW.dtype) - mean_1CHW, recipe)
+            views.append(view_BCHW.permute(0, 2, 3, 1))
+    # Stacked with the channels last in memory, as the network wants them.
+    return torch.stack(views, dim=1).permute(0, 1, 4, 2, 3)
 
 
 def num_views(recipe: Recipe, crops: int) -> int:
