@@ -7,15 +7,18 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from alexnet_cli.core import draws
+from alexnet_cli.core import draws, run_folder
+from alexnet_cli.core import train as train_module
 from alexnet_cli.core.checkpoint import load_weights
 from alexnet_cli.core.errors import CheckpointError, DeviceError, RecipeError, RunError, StoreError
+from alexnet_cli.core.lock import held
 from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.recipe import original
 from alexnet_cli.core.reports import Reporter
@@ -255,6 +258,36 @@ def test_impossible_names(data, tmp_path, name):
     """A run's name is one plain file name."""
     with pytest.raises(RunError, match="cannot be the name of a run"):
         run(data, tmp_path, name)
+
+
+def test_a_run_has_one_writer(data, tmp_path):
+    """A second training of the same run is refused while the first one goes on, and touches nothing of it."""
+    run(data, tmp_path, limit_steps=1)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with (
+        held(tmp_path / "run", RunError("held twice")),
+        pytest.raises(RunError, match="another alexnet train is writing to") as caught,
+    ):
+        run(data, tmp_path, auto_resume=True)
+    assert "--run NAME" in caught.value.hint
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert run(data, tmp_path, auto_resume=True, limit_steps=2).step == 2
+
+
+def test_a_run_that_was_begun_meanwhile_is_not_begun_again(data, tmp_path, monkeypatch):
+    """What another process has saved between the choice of the folder and its lock is not started over."""
+    choose = run_folder.choose_folder
+
+    def choose_then_lose(*arguments: Any, **options: Any) -> Any:
+        chosen = choose(*arguments, **options)
+        monkeypatch.setattr(train_module, "choose_folder", choose)
+        run(data, tmp_path, limit_steps=1)
+        return chosen
+
+    monkeypatch.setattr(train_module, "choose_folder", choose_then_lose)
+    with pytest.raises(RunError, match="has just written"):
+        run(data, tmp_path, auto_resume=True)
+    assert [row["step"] for row in rows(tmp_path)] == [1]
 
 
 def test_resume_with_other_settings_is_refused(data, tmp_path):

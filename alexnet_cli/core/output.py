@@ -5,8 +5,6 @@
 """
 
 import csv
-import errno
-import fcntl
 import io
 import json
 import os
@@ -18,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alexnet_cli.core.errors import StoreError
-from alexnet_cli.core.files import write_atomically, write_error
+from alexnet_cli.core.files import write_atomically
+from alexnet_cli.core.lock import held
 from alexnet_cli.core.store import (
     DATA_FILE,
     FORMAT_VERSION,
@@ -60,19 +59,11 @@ def refuse_overlap(source: Path, out: Path) -> None:
 
 @contextmanager
 def exclusive(out: Path) -> Iterator[None]:
-    """Make the folder and hold it against a second `prepare`; the lock ends with the process, so a kill leaves none behind."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise StoreError(f"{out} is a file, expected a folder or nothing", hint="choose another --out") from error
-    except OSError as error:
-        raise write_error(out, error.errno or errno.EIO) from error
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
-        _lock(descriptor, out)
+    """Make the folder and hold it against a second `prepare`."""
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"{out} is a file, expected a folder or nothing", hint="choose another --out")
+    with held(out, StoreError(f"another alexnet prepare is writing to {out}", hint="wait for it, or choose another --out")):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def claim(out: Path, plan: Plan, *, force: bool) -> Literal["new", "interrupted", "complete"]:
@@ -125,15 +116,6 @@ def read_rejected(out: Path) -> list[tuple[str, str]]:
     except FileNotFoundError:
         return []
     return [(path, reason) for path, reason in list(csv.reader(io.StringIO(text, newline="")))[1:]]
-
-
-def _lock(descriptor: int, out: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StoreError(f"another alexnet prepare is writing to {out}", hint="wait for it, or choose another --out") from error
-    except OSError:
-        pass  # a file system without locks; LMDB is not for those, but a single writer does no harm
 
 
 def _state(out: Path, plan: Plan, there: dict[str, Any]) -> tuple[Literal["interrupted", "complete", "in the way"], StoreError]:

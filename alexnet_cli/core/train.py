@@ -2,6 +2,7 @@
 
 from alexnet_cli.core.config import read_config, write_config
 from alexnet_cli.core.errors import RecipeError, RunError
+from alexnet_cli.core.lock import held
 from alexnet_cli.core.pace import StopRequest
 from alexnet_cli.core.ranks import devices_for, train_on_two
 from alexnet_cli.core.recipe import Recipe, original
@@ -30,13 +31,13 @@ def train(options: TrainOptions, reporter: Reporter | None = None) -> TrainResul
     recipe, seed = _settled(options, folder, continued)
     _require_trainable(recipe, options.gpus)
     job = Job(options, recipe, seed, folder, continued, precision)
-    if not continued:
+    busy = RunError(f"another alexnet train is writing to {folder.path}", hint="wait for it, or choose another --run NAME")
+    with held(folder.path, busy):
         _lay_out(job)
-    point_latest(folder)
-    with StopRequest(reporter.warn).watching() as stop:
-        if len(devices) == 2:
-            return train_on_two(train_rank, job, devices, reporter, stop)
-        return train_rank(job, Layout(device=devices[0]), reporter, stop)
+        with StopRequest(reporter.warn).watching() as stop:
+            if len(devices) == 2:
+                return train_on_two(train_rank, job, devices, reporter, stop)
+            return train_rank(job, Layout(device=devices[0]), reporter, stop)
 
 
 def _settled(options: TrainOptions, folder: RunFolder, continued: bool) -> tuple[Recipe, int]:
@@ -67,7 +68,10 @@ def _require_trainable(recipe: Recipe, gpus: int) -> None:
 
 
 def _lay_out(job: Job) -> None:
-    """Make the run's folder; a folder that never reached a checkpoint is started over."""
-    job.folder.path.mkdir(parents=True, exist_ok=True)
-    run = {"seed": job.seed, "gpus": job.options.gpus, "precision": job.precision.name, "data": str(job.options.data)}
-    write_config(job.folder.recipe, {**job.recipe.to_dict(), "run": run})
+    """Begin the files of a new run; a folder that never reached a checkpoint is started over."""
+    if job.folder.can_continue != job.continued:
+        raise RunError(f"another alexnet train has just written {job.folder.path}", hint="repeat the command")
+    if not job.continued:
+        run = {"seed": job.seed, "gpus": job.options.gpus, "precision": job.precision.name, "data": str(job.options.data)}
+        write_config(job.folder.recipe, {**job.recipe.to_dict(), "run": run})
+    point_latest(job.folder)
