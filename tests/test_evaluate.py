@@ -1,5 +1,6 @@
 import multiprocessing
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,13 @@ def test_five_views_without_mirroring(store, images):
     found = run([store], weights)
     assert found.crops == 5
     assert found.loss == pytest.approx(reference_result(weights, images, LABELS, mirror=False)[0], rel=1e-4)
+
+
+def test_views_default_to_the_recipes(store):
+    """A recipe that is tested on the centre alone is, unless ten views are asked for."""
+    weights = tiny_weights(recipe=replace(TINY, test_crops=1))
+    assert run([store], weights).crops == 1
+    assert run([store], weights, crops=10).crops == 10
 
 
 @pytest.mark.parametrize("batch_size", [1, 20, 30, 70])

@@ -9,7 +9,6 @@ import typer
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.options import (
     BatchSizeOption,
-    Crops,
     CropsOption,
     DataOption,
     DebugOption,
@@ -47,7 +46,7 @@ def evaluate(
     split: Annotated[
         str, typer.Option("--split", help="train, val or test, or several with commas between.", callback=_check_splits)
     ] = "val",
-    crops: CropsOption = Crops.TEN,
+    crops: CropsOption = None,
     runs: RunsOption = Path("runs"),
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.AUTO,
@@ -78,7 +77,7 @@ def evaluate(
             loaded.mean,
             stores,
             classes=loaded.classes,
-            crops=int(crops.value),
+            crops=int(crops.value) if crops else None,
             device=where,
             precision=arithmetic,
             batch_size=batch_size,

@@ -97,7 +97,14 @@ PrecisionOption = Annotated[
     typer.Option("--precision", help="Arithmetic; auto is bf16 where the hardware has it natively, else fp32."),
 ]
 BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Views in one pass through the network, at most.")]
-CropsOption = Annotated[Crops, typer.Option("--crops", help="Views averaged: ten (five without mirroring), or the centre alone.")]
+CropsOption = Annotated[
+    Crops | None,
+    typer.Option(
+        "--crops",
+        help="Views averaged: ten (five without mirroring), or the centre alone.",
+        show_default=f"{original().test_crops}, the recipe's of the weights",
+    ),
+]
 WeightsOption = Annotated[
     str | None,
     typer.Option("--weights", help="Weights file, or a run or its name.", show_default="the best of the newest run"),

@@ -9,7 +9,6 @@ import typer
 from alexnet_cli.cli.command import FAILED, running
 from alexnet_cli.cli.options import (
     BatchSizeOption,
-    Crops,
     CropsOption,
     DebugOption,
     Device,
@@ -32,7 +31,7 @@ def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Picture files.")],
     weights: WeightsOption = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes to name.")] = 5,
-    crops: CropsOption = Crops.TEN,
+    crops: CropsOption = None,
     runs: RunsOption = Path("runs"),
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.FP32,
@@ -60,7 +59,7 @@ def predict(
             checkpoint.load_weights(path),
             images,
             top=top,
-            crops=int(crops.value),
+            crops=int(crops.value) if crops else None,
             device=where,
             precision=arithmetic,
             batch_size=batch_size,

@@ -48,7 +48,7 @@ def evaluate(
     *,
     classes: Sequence[str],
     recipe: Recipe | None = None,
-    crops: int = 10,
+    crops: int | None = None,
     device: torch.device,
     precision: Precision,
     batch_size: int = 128,
@@ -58,7 +58,8 @@ def evaluate(
     """Score every image of the stores, taken together.
 
     mean_CHW: float32 (3, 256, 256), RGB, 0-255. classes: ids in the order of the network's outputs; labels are matched to them
-    by id. recipe: the network's own by default. crops: 10, or 1 for the centre. batch_size: views in one forward pass, at most.
+    by id. recipe: the network's own by default. crops: 10, 1 for the centre, None for the recipe's. batch_size: views in one
+    forward pass, at most.
     On two ranks both must call it: each reads half of every batch, the first scores, and both return the same.
     Raises DataError when a store has other classes, when there is no image, or when one cannot be read.
     """
@@ -66,6 +67,7 @@ def evaluate(
     recipe = recipe or network.recipe
     reporter = reporter or Reporter()
     truths = _truths(stores, classes)
+    crops = recipe.test_crops if crops is None else crops
     views = num_views(recipe, crops)
     images_per_pass = max(1, batch_size // views)
     top_k = min(TOP, len(classes))
