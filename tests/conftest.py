@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,20 @@ def clothing_small() -> Path:
 def ilsvrc_devkit() -> Path:
     """Return ILSVRC-2012's development kit: meta.mat, the validation labels and synset_words.txt."""
     return _real("ilsvrc2012-devkit")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MiB; `resize_disk` makes it larger."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root and the right to mount")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)  # a store may still be open in the frame of a failed test
+
+
+def resize_disk(disk: Path, size: str) -> None:
+    """Give a small disk another size, such as "30m"."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)

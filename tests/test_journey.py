@@ -111,7 +111,25 @@ def test_killed_in_the_middle_of_training(place):
         assert all(torch.equal(one[tensor], two[tensor]) for tensor in one)
 
 
-@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler to compare with")
+needs_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler to compare with")
+
+
+@needs_compiler
+def test_compiled_training_resumes_bit_for_bit(place):
+    """Compiled code depends on the shape of the batch alone: stopped before an epoch's short batch, a run ends the same."""
+    arguments = ["train", "--config", "narrow.toml", "--log-every", "1", "--precision", "bf16", "--limit-steps"]
+    cache = str(place / "cache")
+    for name, stops in (("compiled", ("10",)), ("compiled-and-stopped", ("5", "10"))):
+        for stop in stops:
+            result = alexnet(
+                place, *arguments, stop, "--run", name, "--auto-resume", TORCH_COMPILE_DISABLE="0", TORCHINDUCTOR_CACHE_DIR=cache
+            )
+            assert "slower without torch.compile" not in result.stderr
+    one, two = (load_file(place / "runs" / name / "last.safetensors") for name in ("compiled", "compiled-and-stopped"))
+    assert one and all(torch.equal(one[tensor], two[tensor]) for tensor in one)
+
+
+@needs_compiler
 def test_without_a_compiler(place):
     """Without a C++ compiler a line says that training is slower and why, and the losses are those with one to 1e-5."""
     losses = {}

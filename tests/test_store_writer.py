@@ -1,5 +1,4 @@
 import os
-import subprocess
 from pathlib import Path
 
 import lmdb
@@ -10,6 +9,7 @@ from alexnet_cli.core.errors import DiskFullError, StoreError
 from alexnet_cli.core.store import Store
 from alexnet_cli.core.store_writer import StoreWriter
 from alexnet_cli.core.sums import PixelSums
+from tests.conftest import resize_disk
 from tests.stores import random_images
 
 IMAGES = random_images(6)
@@ -113,18 +113,6 @@ def test_cut_file_is_not_continued(tmp_path):
         StoreWriter(tmp_path / "train", 6)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 2 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small disk needs root and the right to mount")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)  # a store may still be open in the frame of a failed test
-
-
 def test_full_disk(small_disk):
     """A full disk is told as such, leaves the committed part, and with more room the store goes on."""
     writer = StoreWriter(small_disk / "train", 40, commit_pictures=2)
@@ -134,7 +122,7 @@ def test_full_disk(small_disk):
     assert raised.value.hint == "free some space, then run the same command again"
     with pytest.raises(StoreError, match=r"incomplete: [0-9]+ of 40 records written"):
         Store(small_disk / "train")
-    subprocess.run(["mount", "-o", "remount,size=30m", small_disk], check=True)
+    resize_disk(small_disk, "30m")
     with StoreWriter(small_disk / "train", 40, commit_pictures=2) as writer:
         assert writer.progress.done >= 2
         for index in range(writer.progress.done, 40):

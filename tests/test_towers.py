@@ -1,5 +1,7 @@
 """Two ranks against one device: the same function of the same weights, and what crosses between them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,38 +10,42 @@ from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.recipe import Recipe, original
 from alexnet_cli.core.towers import ONE_DEVICE, Layout
 from alexnet_cli.core.train_state import new_state, train_step
-from alexnet_cli.core.views import Colours
+from alexnet_cli.core.views import Colours, draw_views, training_views
 from tests.networks import narrow, on_two_ranks
 
+COLOURS = Colours(torch.full((3, 256, 256), 120.0), torch.tensor([120.0, 40.0, 20.0]), torch.eye(3))
+LABELS = torch.tensor([0, 3, 6, 2, 2, 5])
 
-def batch(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return six random pictures with labels."""
-    generator = torch.Generator().manual_seed(4)
-    return torch.randn(6, 3, 224, 224, generator=generator).to(dtype) * 60, torch.tensor([0, 3, 6, 2, 2, 5])
+
+def views(recipe: Recipe, dtype: torch.dtype) -> torch.Tensor:
+    """Return six random pictures as a training step sees them: cropped, mirrored, without the mean, with colour noise."""
+    drawn = draw_views(replace(recipe, crop_chunk=2), seed=3, epoch=1, num_images=len(LABELS))
+    pictures_BHWC = torch.randint(0, 256, (len(LABELS), 256, 256, 3), generator=torch.Generator().manual_seed(4)).to(torch.uint8)
+    places = zip(pictures_BHWC, drawn.y, drawn.x, strict=True)
+    crops_BHWC = torch.stack([picture[y : y + 224, x : x + 224] for picture, y, x in places])
+    assert recipe.colour_noise and drawn.mirrored.any() and len(set(drawn.y)) > 1
+    colours = Colours(*(part.to(dtype) for part in vars(COLOURS).values()))
+    return training_views(crops_BHWC, drawn, colours, recipe, recipe.colour_noise)
 
 
 def gradients(layout: Layout, recipe: Recipe, precision: str) -> dict[str, torch.Tensor]:
     """Return every gradient of one training step, gathered on rank 0."""
     found: dict[str, torch.Tensor] = {}
-    colours = Colours(torch.zeros(3, 256, 256), torch.ones(3), torch.eye(3))
-    state = new_state(recipe, 7, Precision(precision), colours, layout, seed=0)
-    images, labels = batch(Precision(precision).dtype)
+    state = new_state(recipe, 7, Precision(precision), COLOURS, layout, seed=0)
 
     def keep(scaler: object = None) -> None:
         found.update(layout.gather({name: p.grad.clone() for name, p in state.network.named_parameters() if p.grad is not None}))
 
     state.update.step = keep  # type: ignore[method-assign]
-    train_step(state, images, labels, recipe.rates_at(0, 10))
+    train_step(state, views(recipe, Precision(precision).dtype), LABELS, recipe.rates_at(0, 10))
     return found
 
 
 def crossing(layout: Layout) -> dict[str, int]:
     """Return the bytes a rank sends in one step of the full-width network with 6 images, by kind."""
     recipe = original()
-    colours = Colours(torch.zeros(3, 256, 256), torch.ones(3), torch.eye(3))
-    state = new_state(recipe, 10, Precision("fp32"), colours, layout, seed=0)
-    images, labels = batch(torch.float32)
-    train_step(state, images, labels, recipe.rates_at(0, 10))
+    state = new_state(recipe, 10, Precision("fp32"), COLOURS, layout, seed=0)
+    train_step(state, views(recipe, torch.float32), LABELS, recipe.rates_at(0, 10))
     return dict(layout.sent_bytes)
 
 
@@ -54,7 +60,7 @@ def exchanged(layout: Layout) -> tuple[list[torch.Tensor], float, list[float]]:
 
 @pytest.mark.parametrize(("precision", "bound"), [("fp64", 1e-11), ("fp32", 1e-5)])
 def test_gradients_of_two_ranks_are_those_of_one_device(precision, bound):
-    """Dropout and all: every gradient of the first step is the same to rounding."""
+    """With dropout, crops, mirroring and colour noise: every gradient of the first step is the same to rounding."""
     expected = gradients(ONE_DEVICE, narrow(), precision)
     found = on_two_ranks(gradients, narrow(), precision)[0]
     assert found.keys() == expected.keys()

@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 from alexnet_cli.core import draws, run_folder
 from alexnet_cli.core import train as train_module
 from alexnet_cli.core.checkpoint import load_weights
-from alexnet_cli.core.errors import CheckpointError, DeviceError, RecipeError, RunError, StoreError
+from alexnet_cli.core.errors import CheckpointError, DeviceError, DiskFullError, RecipeError, RunError, StoreError
 from alexnet_cli.core.lock import held
 from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.recipe import original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.train import TrainOptions, TrainResult, train
+from tests.conftest import resize_disk
 from tests.networks import narrow, narrow_small
 from tests.pictures import make_source
 
@@ -230,6 +231,25 @@ def test_checkpoints_by_steps(data, tmp_path):
 
     run(data, tmp_path, checkpoint_every="3steps", limit_steps=7, log_every=100, reporter=Watcher())
     assert saved[:7] == [0, 0, 0, 3, 3, 3, 6]
+
+
+def test_disk_that_fills_up_during_training(data, tmp_path, small_disk):
+    """A training that the disk stops says so and loses nothing that it had saved; with room it ends as if nothing had been."""
+    run(data, tmp_path, "straight", limit_steps=7)
+    resize_disk(small_disk, "8m")
+    run(data, small_disk, limit_steps=3)
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 100_000))
+    before = {path.name: path.read_bytes() for path in (small_disk / "run").glob("*.safetensors")}
+    with pytest.raises(DiskFullError, match=r"the disk is full: .* could not be written"):
+        run(data, small_disk, recipe=None, resume=True, limit_steps=7)
+    assert {path.name: path.read_bytes() for path in (small_disk / "run").glob("*.safetensors")} == before
+    assert not list((small_disk / "run").rglob("*.partial"))
+    filler.unlink()
+    assert run(data, small_disk, recipe=None, resume=True, limit_steps=7).step == 7
+    one, two = (load_file(place / "last.safetensors") for place in (tmp_path / "straight", small_disk / "run"))
+    assert all(torch.equal(one[tensor], two[tensor]) for tensor in one)
+    assert losses(small_disk) == losses(tmp_path, "straight")
 
 
 # What is refused ---------------------------------------------------------------------------------------------------------------
