@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from alexnet_cli.core.checkpoint import Weights, save_weights
 from alexnet_cli.core.compiler import compile_problem
-from alexnet_cli.core.devices import Precision, choose_device, cpu_flags
+from alexnet_cli.core.devices import Precision, choose_device, cpu_flags, settle
 from alexnet_cli.core.model import AlexNet, dropout_keys
 from alexnet_cli.core.optim import UpdateRule
 from alexnet_cli.core.recipe import Recipe, original
@@ -93,6 +93,7 @@ def compare_training(precision: Precision, device: torch.device, batch_size: int
     images = (torch.randn(batch_size, 3, 224, 224, generator=generator) * 60).to(device, memory_format=torch.channels_last)
     labels = torch.randint(0, NUM_CLASSES, (batch_size,), generator=generator).to(device)
     recipe = replace(original(), batch_size=batch_size)
+    settle(precision, device)  # for both
     ours, theirs = in_turns(
         [our_step(recipe, images, labels, precision), torchvision_step(images, labels, precision)], device, repeats
     )

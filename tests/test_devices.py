@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alexnet_cli.core import devices
-from alexnet_cli.core.devices import Precision, apply_precision, choose_device, choose_precision, cpu_flags, has_native_bf16
+from alexnet_cli.core.devices import Precision, choose_device, choose_precision, cpu_flags, has_native_bf16, settle
 from alexnet_cli.core.errors import DeviceError
 
 CPU = torch.device("cpu")
@@ -141,18 +141,18 @@ def test_tf32_only_when_asked():
     """fp32 turns shortened products off in convolutions and matrix products alike, tf32 turns both on."""
     try:
         for name, on in (("tf32", True), ("fp32", False), ("tf32", True), ("bf16", False)):
-            apply_precision(Precision(name))
+            settle(Precision(name), CPU)
             assert torch.backends.cudnn.allow_tf32 is on
             assert torch.backends.cuda.matmul.allow_tf32 is on
     finally:
-        apply_precision(Precision("fp32"))
+        settle(Precision("fp32"), CPU)
 
 
 @pytest.mark.gpu
 @needs_cuda
 def test_fp32_convolution_is_exact_on_gpu():
     """After fp32 is applied, a convolution on the GPU is as exact as float32 is; TF32 would be a thousand times coarser."""
-    apply_precision(Precision("fp32"))
+    settle(Precision("fp32"), CPU)
     images, kernels = torch.randn(4, 64, 32, 32), torch.randn(64, 64, 3, 3)
     exact = torch.nn.functional.conv2d(images.double(), kernels.double())
     found = torch.nn.functional.conv2d(images.cuda(), kernels.cuda()).cpu().double()

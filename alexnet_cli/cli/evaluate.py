@@ -71,7 +71,7 @@ def evaluate(
         stores = [open_store(data, name) for name in split.split(",")]
         where = devices.choose_device(device.value)
         arithmetic = devices.choose_precision(precision.value, where)
-        devices.apply_precision(arithmetic)
+        devices.settle(arithmetic, where)
         evaluation = measure(
             checkpoint.build_network(loaded, where, arithmetic),
             loaded.mean,

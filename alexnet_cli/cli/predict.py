@@ -54,7 +54,7 @@ def predict(
         reporter.note(f"weights: {path}")
         where = devices.choose_device(device.value)
         arithmetic = devices.choose_precision(precision.value, where)
-        devices.apply_precision(arithmetic)
+        devices.settle(arithmetic, where)
         answers = name_pictures(
             checkpoint.load_weights(path),
             images,

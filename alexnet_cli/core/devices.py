@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from alexnet_cli.core.errors import DeviceError
+from alexnet_cli.core.memory import reuse_memory
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp64")
@@ -104,10 +105,13 @@ def cpu_flags(listing: Path = Path("/proc/cpuinfo")) -> set[str]:
     return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
 
 
-def apply_precision(precision: Precision) -> None:
-    """Set what PyTorch keeps globally: shortened products of float32 in convolutions and matrix products, on for tf32 alone.
+def settle(precision: Precision, device: torch.device) -> None:
+    """Set what a process keeps globally before it computes: how products of float32 are shortened, and how it keeps memory.
 
-    PyTorch's own defaults differ between the two, so that float32 convolutions would be tf32 unasked.
+    Shortened products are on for tf32 alone, in convolutions and matrix products alike: PyTorch's own defaults differ between
+    the two, so that float32 convolutions would be tf32 unasked.
     """
     torch.backends.cudnn.allow_tf32 = precision.name == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = precision.name == "tf32"
+    if device.type == "cpu":
+        reuse_memory()

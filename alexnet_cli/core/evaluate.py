@@ -69,7 +69,7 @@ def evaluate(
     truths = _truths(stores, classes)
     crops = recipe.test_crops if crops is None else crops
     views = num_views(recipe, crops)
-    images_per_pass = max(1, batch_size // views)
+    images_per_pass = _evenly(len(truths), max(1, batch_size // views))
     top_k = min(TOP, len(classes))
     mean_CHW = mean_CHW.to(device, precision.dtype)
     totals_3 = torch.zeros(3, dtype=torch.float64, device=_exact(device))
@@ -151,6 +151,11 @@ def _truths(stores: Sequence[Store], classes: Sequence[str]) -> NDArray[np.int64
     if len(truths) == 0:
         raise DataError(f"no images in {', '.join(str(store.folder) for store in stores)}")
     return truths
+
+
+def _evenly(total: int, limit: int) -> int:
+    """Return how many of `total` images to take at a time, at most `limit`: the last pass is then about as large as the others."""
+    return -(-total // -(-total // limit))
 
 
 def _padded(images_BHWC: Tensor, count: int) -> Tensor:

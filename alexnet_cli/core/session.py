@@ -15,7 +15,7 @@ from torch import Tensor
 
 from alexnet_cli.core.batches import Batch, training_batches, usable_cores
 from alexnet_cli.core.compiler import compile_problem
-from alexnet_cli.core.devices import Precision, apply_precision
+from alexnet_cli.core.devices import Precision, settle
 from alexnet_cli.core.errors import RunError
 from alexnet_cli.core.evaluate import evaluate
 from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
@@ -49,7 +49,7 @@ class Session:
     """One process's part of a run, between its start or resumption and its end."""
 
     def __init__(self, job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> None:
-        apply_precision(job.precision)
+        settle(job.precision, layout.device)
         self.job, self.layout, self.reporter, self.stop = job, layout, reporter, stop
         options = job.options
         self.train_store, self.val_store = open_store(options.data, "train"), open_store(options.data, "val")
