@@ -11,6 +11,7 @@ from alexnet_cli import __version__
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.options import DebugOption, JsonOption, QuietOption
 from alexnet_cli.cli.render import paint, print_facts, print_json, size
+from alexnet_cli.core.cores import usable_cores
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "lmdb", "safetensors", "typer", "rich", "scikit-learn")
 COMPILERS = ("g++", "clang++", "c++")
@@ -84,7 +85,7 @@ def _processor() -> dict[str, Any]:
 
     return {
         "model": _processor_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }

@@ -5,7 +5,6 @@ begin at any batch. Threads do, as Pillow unpacks JPEG without holding Python's 
 Legend: B images of this rank's share, H, W, C channels RGB.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet_cli.core import draws
+from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.recipe import STORED_SIZE, Recipe
 from alexnet_cli.core.store import Store
 from alexnet_cli.core.views import draw_views
@@ -172,11 +172,6 @@ def stored_batches(
         share=share,
         pin=pin,
     )
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, which is how many threads read when nobody says otherwise."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _share_of(positions: range, rank: int, ranks: int) -> range:

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet_cli.core.batches import usable_cores
 from alexnet_cli.core.checkpoint import Weights, build_network
+from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import ImageError
 from alexnet_cli.core.evaluate import average_probabilities

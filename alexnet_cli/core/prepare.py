@@ -3,7 +3,6 @@
 It can be killed at any moment; the same call continues and ends with the same records, labels, meta and statistics.
 """
 
-import os
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from PIL import features
 from alexnet_cli import __version__
 from alexnet_cli.core import draws
 from alexnet_cli.core.conversion import Conversion, convert_all
+from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.images import STORED_SIZE
 from alexnet_cli.core.output import (
@@ -102,7 +102,7 @@ def prepare(
     _check_arguments(format, quality, workers, limit)
     found = find_source(Path(source))
     plan = _plan(found, format, quality, limit, seed)
-    job = _Job(found, Path(out), plan, workers or _num_cores(), on_error == "stop", commit_pictures, reporter)
+    job = _Job(found, Path(out), plan, workers or usable_cores(), on_error == "stop", commit_pictures, reporter)
     refuse_overlap(found.path, job.out)
     with exclusive(job.out):
         state = claim(job.out, plan, force=force)
@@ -123,11 +123,6 @@ def _check_arguments(format: str, quality: int, workers: int | None, limit: int 
         raise DataError(f"{workers} workers, expected 1 or more")
     if limit is not None and limit < 1:
         raise DataError(f"limit {limit}, expected 1 or more")
-
-
-def _num_cores() -> int:
-    # Not os.cpu_count: a container or a job may own fewer cores than the machine has.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _plan(source: Source, format: str, quality: int, limit: int | None, seed: int) -> Plan:

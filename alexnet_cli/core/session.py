@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alexnet_cli.core.batches import Batch, training_batches, usable_cores
+from alexnet_cli.core.batches import Batch, training_batches
 from alexnet_cli.core.compiler import compile_problem
+from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.devices import Precision, settle
 from alexnet_cli.core.errors import RunError
 from alexnet_cli.core.evaluate import evaluate
