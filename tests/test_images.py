@@ -1,3 +1,4 @@
+import struct
 import subprocess
 import sys
 import textwrap
@@ -243,5 +244,17 @@ def test_damaged_jpeg_record():
         decode_record(encode_jpeg(image, 95)[:2000], "jpeg")
     with pytest.raises(ImageError, match=r"it has the shape \(200, 200, 3\), expected \(256, 256, 3\)"):
         decode_record(encode_jpeg(image[:200, :200], 95), "jpeg")
+    with pytest.raises(ImageError, match=r"it has the shape \(256, 256, 1\), expected \(256, 256, 3\)"):
+        decode_record(saved(photo(256, 256).convert("L"), "JPEG"), "jpeg")
     with pytest.raises(ImageError, match="it is not a whole JPEG file"):
         decode_record(saved(photo(256, 256), "PNG"), "jpeg")
+
+
+@pytest.mark.parametrize("side", [65_500, 9_000], ids=["refused by Pillow", "large"])
+def test_jpeg_record_that_claims_to_be_huge(side):
+    """A record whose header was made to claim a huge picture is refused before memory is taken for it."""
+    value = bytearray(saved(photo(256, 256), "JPEG"))
+    start = value.index(b"\xff\xc0\x00\x11\x08")  # start of frame: length 17, 8 bits; then height and width
+    value[start + 5 : start + 9] = struct.pack(">HH", side, side)
+    with pytest.raises(ImageError, match=r"it is not a whole JPEG file \(Image size|it has the shape \(9000, 9000, 3\)"):
+        decode_record(bytes(value), "jpeg")

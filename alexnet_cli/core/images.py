@@ -83,12 +83,12 @@ def decode_record(value: bytes, format: Literal["jpeg", "raw"]) -> NDArray[np.ui
         return np.frombuffer(value, dtype=np.uint8).reshape(STORED_SHAPE).copy()
     try:
         with Image.open(BytesIO(value), formats=("JPEG",)) as picture:
-            image_HWC = np.array(picture)
-    except DAMAGE as error:
+            shape = (picture.height, picture.width, len(picture.getbands()))
+            if shape == STORED_SHAPE:  # by the header, before memory is taken for the pixels
+                return np.array(picture)
+    except (*DAMAGE, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError(f"it is not a whole JPEG file ({error})") from error
-    if image_HWC.shape != STORED_SHAPE:
-        raise ImageError(f"it has the shape {image_HWC.shape}, expected {STORED_SHAPE}")
-    return image_HWC
+    raise ImageError(f"it has the shape {shape}, expected {STORED_SHAPE}")
 
 
 def _read(source: bytes | Path, exif_orientation: bool) -> Image.Image:
