@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def test_readable_without_the_package(prepared):
     assert list(values) == [f"{index:08d}".encode() for index in range(60)]
     assert all(value.startswith(b"\xff\xd8") for value in values.values())
     assert np.bincount(labels).tolist() == [30, 25, 5]
+    assert meta.pop("checksum") == f"crc32:{zlib.crc32(b''.join(values.values())):08x}"
     assert meta.pop("versions").keys() == {"alexnet_cli", "jpeg", "lmdb", "numpy", "pillow"}
     assert meta == {
         "format_version": 1,

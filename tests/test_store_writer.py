@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -70,6 +71,46 @@ def test_interruption_keeps_what_was_committed(tmp_path):
         writer.finish(np.zeros(6, np.int32), meta(6))
     store = Store(tmp_path / "train")
     assert [store.record(index) for index in range(6)] == [image.tobytes() for image in IMAGES]
+
+
+def test_checksum_of_all_records(tmp_path):
+    """Meta has the CRC-32 of the records one after the other: of "123456789" it is cbf43926, the check value in every table."""
+    with StoreWriter(tmp_path / "train", 3) as writer:
+        writer.add([b"1234", b"567"], [], None)
+        writer.add([b"89"], [], None)
+        writer.finish(np.zeros(3, np.int32), meta(3))
+    assert Store(tmp_path / "train").meta == {**meta(3), "checksum": "crc32:cbf43926"}
+
+
+def test_checksum_of_few_bits(tmp_path):
+    """A checksum that begins with zeros is written with them: the CRC-32 of no byte at all is eight zeros."""
+    with StoreWriter(tmp_path / "train", 1) as writer:
+        writer.add([b""], [], None)
+        writer.finish(np.zeros(1, np.int32), meta(1))
+    assert Store(tmp_path / "train").meta["checksum"] == "crc32:00000000"
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["saved", "not saved by an older version"])
+def test_checksum_survives_interruptions(tmp_path, older):
+    """Interrupted twice, with records lost that were not yet committed, a store has the checksum of an undisturbed one."""
+    for last in (3, 6, 9):
+        with StoreWriter(tmp_path / "train", 9, commit_pictures=2) as writer:
+            for record in b"123456789"[writer.progress.done : last]:
+                writer.add([bytes([record])], [], None)
+            if last == 9:
+                writer.finish(np.zeros(9, np.int32), meta(9))
+        if older and last < 9:
+            forget_checksum(tmp_path / "train")
+    assert Store(tmp_path / "train").meta["checksum"] == "crc32:cbf43926"
+
+
+def forget_checksum(folder: Path) -> None:
+    """Leave the progress of an interrupted store as versions before the checksum wrote it."""
+    with lmdb.open(str(folder), lock=False) as environment, environment.begin(write=True) as transaction:
+        state = json.loads(transaction.get(b"!progress") or b"")
+        assert state.keys() == {"total", "done", "records", "rejected", "checksum"} and state["done"] >= 2
+        del state["checksum"]
+        transaction.put(b"!progress", json.dumps(state).encode())
 
 
 def test_total_is_named_before_the_first_commit(tmp_path):

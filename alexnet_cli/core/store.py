@@ -56,6 +56,11 @@ def record_key(index: int) -> bytes:
     return b"%08d" % index
 
 
+def checksum_text(crc: int) -> str:
+    """Return how `meta` writes the CRC-32 of all records, in the order of their keys."""
+    return f"crc32:{crc:08x}"
+
+
 class Store:
     """The pictures and labels of one split, safe to share between threads, to fork and to pickle.
 

@@ -7,6 +7,7 @@ work removes the progress and puts labels and then meta: a store with meta is co
 import errno
 import json
 import shutil
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from alexnet_cli.core.store import (
     PROGRESS_KEY,
     REBUILD,
     SUMS_KEY,
+    checksum_text,
     record_key,
     refuse_cut_short,
 )
@@ -42,7 +44,7 @@ class Progress:
     """How far a store has come.
 
     total: pictures to convert. done: of these, converted or rejected. records: written ones. rejected: path and reason.
-    sums: over the written pictures.
+    sums: over the written pictures. checksum: CRC-32 of their records, one after the other.
     """
 
     total: int
@@ -50,6 +52,7 @@ class Progress:
     records: int = 0
     rejected: list[tuple[str, str]] = field(default_factory=list)
     sums: PixelSums = field(default_factory=PixelSums)
+    checksum: int = 0
 
 
 class StoreWriter:
@@ -80,6 +83,8 @@ class StoreWriter:
         self.progress.done += len(records) + len(rejected)
         self.progress.records += len(records)
         self.progress.rejected += rejected
+        for record in records:
+            self.progress.checksum = zlib.crc32(record, self.progress.checksum)
         if sums is not None:
             self.progress.sums.merge(sums)
         waiting = self.progress.done - self._committed
@@ -89,8 +94,9 @@ class StoreWriter:
             self._commit({PROGRESS_KEY: self._progress_text(), SUMS_KEY: sums.to_bytes() if sums.count else None})
 
     def finish(self, labels: NDArray[np.int32], meta: dict[str, Any]) -> None:
-        """Write what is left, the labels and the meta, which makes the store complete."""
+        """Write what is left, the labels and the meta with the records' checksum, which makes the store complete."""
         assert len(labels) == self.progress.records == meta["count"]
+        meta = {**meta, "checksum": checksum_text(self.progress.checksum)}
         self._commit({PROGRESS_KEY: None, SUMS_KEY: None, LABELS_KEY: labels.astype("<i4").tobytes(), META_KEY: _json(meta)})
 
     def _read_progress(self, total: int) -> Progress:
@@ -103,14 +109,21 @@ class StoreWriter:
             sync(self.folder.parent)
             return self.progress
         state = json.loads(text)
-        rejected = [(path, reason) for path, reason in state["rejected"]]
-        return Progress(
-            state["total"], state["done"], state["records"], rejected, PixelSums.from_bytes(sums) if sums else PixelSums()
-        )
+        state["rejected"] = [(path, reason) for path, reason in state["rejected"]]
+        if "checksum" not in state:
+            state["checksum"] = self._checksum(state["records"])
+        return Progress(**state, sums=PixelSums.from_bytes(sums) if sums else PixelSums())
+
+    def _checksum(self, count: int) -> int:
+        """Make up for a version that kept no checksum: read what it has written."""
+        checksum = 0
+        with self._environment.begin() as transaction:
+            for index in range(count):
+                checksum = zlib.crc32(transaction.get(record_key(index)), checksum)
+        return checksum
 
     def _progress_text(self) -> bytes:
-        state = self.progress
-        return _json({"total": state.total, "done": state.done, "records": state.records, "rejected": state.rejected})
+        return _json({name: value for name, value in vars(self.progress).items() if name != "sums"})
 
     def _commit(self, values: dict[bytes, bytes | None]) -> None:
         while not self._try_commit(values):
