@@ -13,9 +13,15 @@ from alexnet_cli.core.store import Store
 
 
 def write_store(
-    folder: Path, images: Sequence[np.ndarray | bytes], labels: Sequence[int], classes: Sequence[str], *, format: str = "raw"
+    folder: Path,
+    images: Sequence[np.ndarray | bytes],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    *,
+    format: str = "raw",
+    **meta_too: object,
 ) -> Store:
-    """Write 256x256 uint8 images (or records' bytes as they are) and labels as one store."""
+    """Write 256x256 uint8 images (or records' bytes as they are) and labels as one store; meta_too: more for its meta."""
     folder.mkdir(parents=True)
     meta = {
         "format_version": 1,
@@ -28,6 +34,7 @@ def write_store(
         "words": [f"word {name}" for name in classes],
         "seed": 0,
         "versions": {},
+        **meta_too,
     }
     with lmdb.open(str(folder), map_size=1 << 28) as environment, environment.begin(write=True) as transaction:
         for index, image in enumerate(images):
@@ -35,6 +42,15 @@ def write_store(
         transaction.put(b"labels", np.array(labels, "<i4").tobytes())
         transaction.put(b"meta", json.dumps(meta).encode())
     return Store(folder)
+
+
+def change(folder: Path, key: bytes, value: bytes | None) -> None:
+    """Overwrite or delete one key of a store."""
+    with lmdb.open(str(folder), map_size=1 << 28, lock=False) as environment, environment.begin(write=True) as transaction:
+        if value is None:
+            transaction.delete(key)
+        else:
+            transaction.put(key, value)
 
 
 def _record(image_HWC: np.ndarray, format: str) -> bytes:

@@ -6,14 +6,13 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from alexnet_cli.core.errors import StoreError
 from alexnet_cli.core.store import Stats, Store, open_store, read_stats, write_stats
-from tests.stores import random_images, write_store
+from tests.stores import change, random_images, write_store
 
 CLASSES = ("n01440764", "n01443537")
 
@@ -36,15 +35,6 @@ def store(folder):
     return Store(folder)
 
 
-def change(folder: Path, key: bytes, value: bytes | None) -> None:
-    """Overwrite or delete one key of a store."""
-    with lmdb.open(str(folder), map_size=1 << 28, lock=False) as environment, environment.begin(write=True) as transaction:
-        if value is None:
-            transaction.delete(key)
-        else:
-            transaction.put(key, value)
-
-
 def test_reads_what_the_format_says(store, images):
     """Pictures, labels, classes and words come out as the format lays them down, byte for byte."""
     assert len(store) == 4
@@ -63,6 +53,21 @@ def test_records_outside(store):
     for index in (-1, 4):
         with pytest.raises(IndexError, match=f"has records 0 to 3, not {index}"):
             store.record(index)
+
+
+def test_entries(folder, images):
+    """All keys and values come in the order of the keys, also those that do not belong there."""
+    change(folder, b"note", b"of another program")
+    entries = list(Store(folder).entries())
+    assert [key for key, _ in entries] == [b"00000000", b"00000001", b"00000002", b"00000003", b"labels", b"meta", b"note"]
+    assert [value for _, value in entries[:4]] == [image.tobytes() for image in images]
+    assert entries[4][1] == np.array([0, 1, 1, 0], "<i4").tobytes()
+
+
+def test_class_counts(tmp_path, images):
+    """Pictures are counted by class, a class without any too; a label that names no class counts nowhere."""
+    assert write_store(tmp_path / "train", images, [2, 0, -1, 2], ("a", "b", "c")).class_counts() == [1, 0, 2]
+    assert write_store(tmp_path / "val", images, [3, 2, 2, 2], ("a", "b", "c")).class_counts() == [0, 0, 3]
 
 
 def test_threads_share_a_store(store, images):

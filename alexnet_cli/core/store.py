@@ -12,6 +12,7 @@ import mmap
 import os
 import threading
 import weakref
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,6 +106,22 @@ class Store:
             return decode_record(self.record(index), self.format)
         except ImageError as error:
             raise StoreError(f"record {index} in {self.folder} is damaged: {error.message}", hint=REBUILD) from error
+
+    def entries(self) -> Generator[tuple[bytes, bytes], None, None]:
+        """Yield every key and value of the file, whatever it is, in the order of the keys: records first, then labels and meta.
+
+        Close the iterator if you leave it early: a transaction is open meanwhile. Raises StoreError when the file is damaged.
+        """
+        try:
+            with self._environment().begin() as transaction:
+                yield from transaction.cursor()
+        except lmdb.Error as error:
+            raise StoreError(f"{self.folder} cannot be read: {error}", hint=REBUILD) from error
+
+    def class_counts(self) -> list[int]:
+        """Return how many pictures each class has, in label order; a label that names no class, such as -1, counts nowhere."""
+        named = self.labels[(self.labels >= 0) & (self.labels < len(self.classes))]
+        return [int(count) for count in np.bincount(named, minlength=len(self.classes))]
 
     def _get(self, key: bytes) -> bytes | None:
         try:
