@@ -62,7 +62,20 @@ def _processor_seconds(*arguments: str) -> float:
 
 
 @pytest.mark.parametrize(
-    "name", ["architecture", "config", "digits", "images", "prepare", "recipe", "run_folder", "sources", "store"]
+    "name",
+    [
+        "architecture",
+        "config",
+        "contact_sheet",
+        "digits",
+        "images",
+        "prepare",
+        "recipe",
+        "run_folder",
+        "sources",
+        "store",
+        "verify",
+    ],
 )
 def test_light_modules_are_free_of_torch(name: str) -> None:
     """What prepare and --print-config need is imported without torch."""
@@ -108,6 +121,9 @@ def test_version(flag: str) -> None:
         ["predict", "x.jpg", "--top", "0"],
         ["filters", "conv1"],
         ["info", "--classes", "1"],
+        ["info", "--verify"],
+        ["info", "--contact-sheet", "x.png"],
+        ["info", "data", "--seed", "-1"],
         ["tarin"],
         ["--no-such-option"],
     ],

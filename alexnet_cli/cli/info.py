@@ -1,5 +1,6 @@
-"""`alexnet info`: what a store, a weights file or a recipe is."""
+"""`alexnet info`: what a store, a weights file or a recipe is; `stores` says it of stores."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,15 +9,13 @@ import typer
 
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.options import DEFAULT_RECIPE, RECIPE_HELP, DebugOption, JsonOption, PresetName, QuietOption
-from alexnet_cli.cli.render import percent, print_facts, print_json, print_table, size
+from alexnet_cli.cli.render import percent, print_facts, print_json, print_table
+from alexnet_cli.cli.stores import show_stores
 from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.recipe import Recipe, preset
 
 if TYPE_CHECKING:
     from alexnet_cli.core.architecture import LayerRow
-    from alexnet_cli.core.store import Store
-
-CLASSES_SHOWN = 10
 
 
 def info(
@@ -28,27 +27,52 @@ def info(
     ] = None,
     recipe: Annotated[PresetName, typer.Option("--recipe", help=RECIPE_HELP)] = DEFAULT_RECIPE,
     num_classes: Annotated[int, typer.Option("--classes", min=2, help="Classes of the network of --recipe.")] = 1000,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all of a store, or of a folder of stores, and say what is damaged.")
+    ] = False,
+    contact_sheet: Annotated[
+        Path | None,
+        typer.Option(
+            "--contact-sheet",
+            help="PNG file to draw: random pictures of a store, of train in a folder of stores, with their classes.",
+            show_default="none",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice for --contact-sheet.")] = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Describe a store, a weights file or a recipe.
 
-    Of a network it shows the layers: outputs, parameters, multiply-adds, and what crosses between the towers.
+    Of a network it shows the layers: outputs, parameters, multiply-adds, and what crosses between the towers. Of a store it
+    shows how it was made and how large its classes are.
     """
-    with running(quiet=quiet, debug=debug):
-        if path is None:
+    with running(quiet=quiet, debug=debug) as reporter:
+        folders = _store_folders(path) if path else []
+        if folders:
+            show_stores(folders, verify=verify, contact_sheet=contact_sheet, seed=seed, as_json=as_json, reporter=reporter)
+        elif verify or contact_sheet:
+            raise _no_store(path, "--verify" if verify else "--contact-sheet")
+        elif path is None:
             _show_recipe(preset(recipe.value), num_classes, as_json)
         elif not path.exists():
             raise DataError(f"{path} does not exist, expected a store, a folder of stores, a weights file or a run")
-        elif _store_folders(path):
-            _show_stores(path, as_json)
         else:
             _show_weights(path, as_json)
 
 
+def _no_store(path: Path | None, option: str) -> Exception:
+    if path is None:
+        return typer.BadParameter(f"{option} needs a PATH, a store or a folder of stores")
+    found = "is not" if path.exists() else "does not exist, expected"
+    return DataError(f"{path} {found} a store or a folder of stores, for {option}", hint='make one with "alexnet prepare SOURCE"')
+
+
 def _store_folders(path: Path) -> list[Path]:
     """Return the stores at a path: itself, or those of its splits."""
+    if path.name in ("", ".."):  # what lies beside a store is found by its folder's name
+        path = Path(os.path.abspath(path))
     candidates = (path, *(path / split for split in ("train", "val", "test")))
     return [folder for folder in candidates if (folder / "data.mdb").is_file()]
 
@@ -103,42 +127,6 @@ def _layer_cells(row: "LayerRow") -> tuple[str, ...]:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(str(extent) for extent in (shape if shape[1:] != (1, 1) else shape[:1]))
-
-
-def _show_stores(path: Path, as_json: bool) -> None:
-    from alexnet_cli.core.store import Store
-
-    stores = [Store(folder) for folder in _store_folders(path)]
-    if as_json:
-        print_json({"kind": "store", "stores": [{"folder": str(store.folder), **store.meta} for store in stores]})
-        return
-    for store in stores:
-        print_facts(_store_facts(store))
-        print()
-    _print_classes(stores[0])
-
-
-def _store_facts(store: "Store") -> list[tuple[str, object]]:
-    meta = store.meta
-    coded = f"JPEG, quality {meta['quality']}" if store.format == "jpeg" else "raw RGB"
-    return [
-        ("store", store.folder),
-        ("pictures", f"{len(store):,} of {meta['size']}x{meta['size']}, {coded}"),
-        ("file", size((store.folder / "data.mdb").stat().st_size)),
-        ("classes", f"{len(store.classes):,}"),
-        ("seed", meta["seed"]),
-        ("made with", ", ".join(f"{name} {version}" for name, version in meta["versions"].items())),
-    ]
-
-
-def _print_classes(store: "Store") -> None:
-    counts = [0] * len(store.classes)
-    for label in store.labels.tolist():
-        counts[label] += 1
-    shown = list(zip(store.classes, store.words, counts, strict=True))[:CLASSES_SHOWN]
-    print_table(("class", "name", f"in {store.folder.name}"), [(one, words, f"{count:,}") for one, words, count in shown], left=2)
-    if len(store.classes) > len(shown):
-        print(f"... and {len(store.classes) - len(shown):,} more; --json lists them all")
 
 
 def _show_weights(path: Path, as_json: bool) -> None:

@@ -72,7 +72,7 @@ def claim(out: Path, plan: Plan, *, force: bool) -> Literal["new", "interrupted"
     force: delete a complete or different output of `prepare`; an interrupted one with the same plan is still continued.
     Returns "complete" when there is nothing to do. Raises StoreError when something is in the way.
     """
-    there = _read_plan(out)
+    there = read_plan(out)
     if there is None:
         _refuse_others(out)
     else:
@@ -84,6 +84,17 @@ def claim(out: Path, plan: Plan, *, force: bool) -> Literal["new", "interrupted"
         _clear(out)
     write_atomically(out / PLAN_FILE, partial(_put, content=_plan_text(plan)))
     return "new"
+
+
+def read_plan(out: Path) -> dict[str, Any] | None:
+    """Return what `prepare.json` says, without the mark; None where there is none of ours."""
+    try:
+        content = json.loads((out / PLAN_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.pop("made_by", None) != MARK:
+        return None
+    return content
 
 
 def finished(folder: Path) -> bool:
@@ -130,16 +141,6 @@ def _state(out: Path, plan: Plan, there: dict[str, Any]) -> tuple[Literal["inter
     except StoreError as error:
         return "in the way", error
     return "complete" if all(complete) else "interrupted", StoreError("")
-
-
-def _read_plan(out: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads((out / PLAN_FILE).read_bytes())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict) or content.pop("made_by", None) != MARK:
-        return None
-    return content
 
 
 def _plan_text(plan: Plan) -> bytes:
