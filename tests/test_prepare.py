@@ -193,7 +193,7 @@ def test_interrupted_and_continued(source, prepared, tmp_path, workers):
         except KeyboardInterrupt:
             notes += listener.notes
     assert content(tmp_path / "data") == content(prepared)
-    assert notes[0] == "continuing at record 32 of 60 of train"
+    assert next(note for note in notes if note.startswith("continuing")) == "continuing at record 32 of 60 of train"
 
 
 def start_in_the_background(source: Path, out: Path, *, commit: int = 16) -> subprocess.Popen[str]:
@@ -244,7 +244,7 @@ def test_killed_and_continued(longer_source, tmp_path):
         assert goal <= records_written(tmp_path / "data") < 240
     listener = Listener()
     prepare(longer_source, tmp_path / "data", workers=2, reporter=listener)
-    assert re.fullmatch(r"continuing at record \d+ of 240 of train", listener.notes[0])
+    assert any(re.fullmatch(r"continuing at record \d+ of 240 of train", note) for note in listener.notes)
     assert content(tmp_path / "data") == content(tmp_path / "undisturbed")
 
 
@@ -279,7 +279,7 @@ def test_complete_store_is_left_alone(source, prepared):
     assert summary.unchanged
     assert summary.images == 0
     assert summary.splits["train"].records == 60
-    assert listener.notes == [f"{prepared} is complete, from the same source with the same arguments: nothing to do"]
+    assert listener.notes[1:] == [f"{prepared} is complete, from the same source with the same arguments: nothing to do"]
     assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
 
 

@@ -2,8 +2,9 @@ import shutil
 
 import pytest
 
+from alexnet_cli.cli.prepare import SourceKind
 from alexnet_cli.core.errors import SourceError
-from alexnet_cli.core.sources import find_source
+from alexnet_cli.core.sources import KINDS, find_source, require_val
 from tests.pictures import make_source
 
 
@@ -94,7 +95,9 @@ def test_missing_and_double_splits(tmp_path):
     expect(tmp_path, f"{tmp_path} has both val/ and validation/, expected one of them", "move one away")
     shutil.rmtree(tmp_path / "val")
     shutil.rmtree(tmp_path / "validation")
-    expect(tmp_path, f"{tmp_path} has no folder val/ or validation/")
+    with pytest.raises(SourceError, match="has no folder val/ or validation/") as raised:
+        require_val(find_source(tmp_path))
+    assert raised.value.hint.startswith("expected train/CLASS") and "--holdout 0.05" in raised.value.hint
 
 
 def test_too_few_classes(tmp_path):
@@ -153,3 +156,23 @@ def test_fingerprint(tmp_path):
         change(shutil.copytree(tmp_path / "one", tmp_path / f"changed{index}"))
         prints.add(find_source(tmp_path / f"changed{index}").fingerprint())
     assert len(prints) == 1 + len(changes)
+
+
+def test_classes_without_splits(tmp_path):
+    """A folder of class folders alone is all training pictures; hidden folders do not count."""
+    touch(tmp_path / "cat/1.jpg", tmp_path / "cat/2.jpg", tmp_path / "dog/1.jpg", tmp_path / ".git/x.jpg")
+    source = find_source(tmp_path)
+    assert (source.kind, source.classes, list(source.splits)) == ("folders", ("cat", "dog"), ["train"])
+    assert source.splits["train"].paths == ("cat/1.jpg", "cat/2.jpg", "dog/1.jpg")
+
+
+def test_flat_test_has_no_labels(tmp_path):
+    """Test pictures without class folders are taken, their labels are unknown."""
+    make_source(tmp_path)
+    touch(tmp_path / "test/1.jpg", tmp_path / "test/2.jpg")
+    assert find_source(tmp_path).splits["test"].labels.tolist() == [-1, -1]
+
+
+def test_kinds_of_the_command():
+    """The command line offers the kinds that there are."""
+    assert [kind.value for kind in SourceKind] == list(KINDS)

@@ -8,7 +8,7 @@ import typer
 
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.options import DebugOption, QuietOption, WorkersOption
-from alexnet_cli.cli.render import duration, print_facts, size
+from alexnet_cli.cli.render import duration, print_facts, print_table, size
 
 if TYPE_CHECKING:
     from alexnet_cli.core.prepare import PrepareSummary
@@ -21,6 +21,17 @@ class Format(str, Enum):
     RAW = "raw"
 
 
+class SourceKind(str, Enum):
+    """What a source is: the keys of `core.sources.KINDS`, which are not imported here to start fast."""
+
+    ARCHIVES = "archives"
+    KAGGLE = "kaggle"
+    PARQUET = "parquet"
+    IMAGENET = "imagenet"
+    FOLDERS = "folders"
+    TORCHVISION = "torchvision"
+
+
 class OnError(str, Enum):
     """What to do about a picture that cannot be read."""
 
@@ -28,24 +39,68 @@ class OnError(str, Enum):
     STOP = "stop"
 
 
+def _parse_classes(value: str | None) -> str | None:
+    if value is not None and not [name for name in value.split(",") if name.strip()]:
+        raise typer.BadParameter(f"{value!r} is neither a number nor a list of class ids with commas between")
+    return value
+
+
 def prepare(
     source: Annotated[
-        Path,
-        typer.Argument(metavar="SOURCE", help="Folder with train/, val/ (or validation/) and perhaps test/, of class folders."),
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="Folder of ImageNet or other pictures in one of the kinds of --source, or torchvision:NAME."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", envvar="ALEXNET_DATA", help="Folder to write.")] = Path("data"),
+    kind: Annotated[
+        SourceKind | None,
+        typer.Option("--source", help="What SOURCE is, where it is not to be recognised.", show_default="recognised by looking"),
+    ] = None,
     format: Annotated[
-        Format, typer.Option("--format", help="jpeg: small; raw: nothing to decode, 196,608 bytes each.")
+        Format, typer.Option("--format", help="jpeg: small; raw: nothing to decode, 196,608 bytes each, 250 GB for ImageNet.")
     ] = Format.JPEG,
     quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="JPEG quality.")] = 95,
     workers: WorkersOption = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            help="So many classes, drawn by --seed, or a list of their ids with commas between.",
+            show_default="all",
+            callback=_parse_classes,
+        ),
+    ] = None,
+    per_class: Annotated[
+        int | None, typer.Option("--per-class", min=1, help="At most so many training pictures of each class.", show_default="all")
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            "--holdout",
+            min=0.0001,
+            max=0.9,
+            help="Share of each class's training pictures that becomes val, where SOURCE has none.",
+            show_default="none",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="At most so many pictures of each split.", show_default="all")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the order of the records and of --limit's choice.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the records' order and of what is drawn.")] = 0,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="A picture that cannot be read: count, list and skip it, or stop.")
     ] = OnError.SKIP,
+    max_rejected: Annotated[
+        int | None,
+        typer.Option("--max-rejected", min=0, help="Fail when more pictures than this cannot be read.", show_default="any number"),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify-archives", help="Compare the official archives with their published MD5 sums first.")
+    ] = False,
+    downloads: Annotated[
+        Path, typer.Option("--downloads", envvar="ALEXNET_DOWNLOADS", help="Where torchvision's data sets are, or go.")
+    ] = Path("downloads"),
     force: Annotated[
         bool, typer.Option("--force", help="Replace an earlier output of prepare; files of others are never deleted.")
     ] = False,
@@ -54,15 +109,19 @@ def prepare(
 ) -> None:
     """Store pictures at 256x256, with their mean image.
 
-    Of each picture the shorter side becomes 256, and the centre is kept. An interrupted run continues when the same command
-    is repeated; a finished one is left as it is.
+    ImageNet is taken as it comes: the official archives, extracted folders, Kaggle's layout, parquet shards; and so are other
+    folders of class folders. Of each picture the shorter side becomes 256, and the centre is kept. An interrupted run continues
+    when the same command is repeated; a finished one is left as it is.
     """
     with running(quiet=quiet, debug=debug) as reporter:
         from alexnet_cli.core import prepare as core
+        from alexnet_cli.core.splits import Selection
 
         summary = core.prepare(
             source,
             out,
+            kind=kind.value if kind else None,
+            selection=Selection(_classes(classes), per_class, holdout),
             format=format.value,
             quality=quality,
             workers=workers,
@@ -70,18 +129,31 @@ def prepare(
             seed=seed,
             force=force,
             on_error=on_error.value,
+            max_rejected=max_rejected,
+            verify=verify,
+            downloads=downloads,
             reporter=reporter,
         )
         _print(summary)
 
 
+def _classes(value: str | None) -> tuple[str, ...] | int | None:
+    if value is None:
+        return None
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    return int(names[0]) if len(names) == 1 and names[0].isdigit() else names
+
+
 def _print(summary: "PrepareSummary") -> None:
+    rows = [
+        (name, f"{split.records + split.rejected:,}", f"{split.records:,}", f"{split.rejected:,}", size(split.bytes))
+        for name, split in summary.splits.items()
+    ]
     facts: list[tuple[str, object]] = [("store", summary.out), ("classes", f"{summary.classes:,}")]
-    for name, split in summary.splits.items():
-        rejected = f", {split.rejected:,} rejected" if split.rejected else ""
-        facts.append((name, f"{split.records:,} pictures, {size(split.bytes)}{rejected}"))
     if summary.rejected_file:
         facts.append(("rejected", f"listed with reasons in {summary.rejected_file}"))
     if summary.images:
         facts.append(("time", f"{duration(summary.seconds)}, {summary.images_per_second:,.0f} pictures/s"))
     print_facts(facts)
+    print()
+    print_table(("split", "read", "written", "rejected", "size"), rows)

@@ -1,14 +1,15 @@
-"""Pictures to records in several processes, in the order of the list, for `prepare`.
+"""Pictures to records in several processes, in the order in which they come, for `prepare`.
 
 The workers read, scale and encode; they never write. They end when their parent dies, however it dies.
 """
 
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import Literal
 
 from alexnet_cli.core.errors import DataError, ImageError, SourceError
 from alexnet_cli.core.images import decode_record, encode_jpeg, square
+from alexnet_cli.core.places import Place
 from alexnet_cli.core.sums import PixelSums
 
 CHUNK = 16  # pictures a task: a few hundredths of a second of work for some thousandths of passing it around
@@ -27,7 +29,7 @@ CHUNKS_AHEAD = 4  # tasks a worker, so that none waits for the writer
 
 @dataclass(frozen=True)
 class Conversion:
-    """How to make records: from which folder, in which format ("jpeg" or "raw"), and whether to sum the pixels."""
+    """How to make records: from which source, in which format ("jpeg" or "raw"), and whether to sum the pixels."""
 
     source: Path
     format: Literal["jpeg", "raw"]
@@ -44,15 +46,18 @@ class Converted:
     sums: PixelSums | None
 
 
-def convert(paths: Sequence[str], how: Conversion) -> Converted:
+Picture = tuple[str, Place]  # its path inside the source, and where it is
+
+
+def convert(pictures: Sequence[Picture], how: Conversion) -> Converted:
     """Convert some pictures, here and now.
 
     Raises SourceError when the whole source has gone, which must not pass for a folder of damaged pictures.
     """
     result = Converted([], [], PixelSums() if how.with_sums else None)
-    for path in paths:
+    for path, place in pictures:
         try:
-            _convert_one(how.source / path, how, result)
+            _convert_one(place, how, result)
         except ImageError as error:
             if not how.source.is_dir():
                 raise SourceError(
@@ -62,13 +67,13 @@ def convert(paths: Sequence[str], how: Conversion) -> Converted:
     return result
 
 
-def convert_all(paths: Sequence[str], how: Conversion, workers: int) -> Generator[Converted, None, None]:
+def convert_all(pictures: Iterable[Picture], how: Conversion, workers: int) -> Generator[Converted, None, None]:
     """Convert all pictures in chunks, in order, by so many processes; one worker means this process.
 
-    Closing the iterator stops the workers.
+    Pictures are taken from the iterable as they are needed, so that memory does not grow with their number. Closing the
+    iterator stops the workers.
     """
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    workers = min(workers, len(chunks))
+    chunks = _in_chunks(pictures)
     if workers <= 1:
         yield from (convert(chunk, how) for chunk in chunks)
         return
@@ -84,7 +89,13 @@ def convert_all(paths: Sequence[str], how: Conversion, workers: int) -> Generato
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_order(pool: ProcessPoolExecutor, chunks: Sequence[Sequence[str]], how: Conversion, ahead: int) -> Iterator[Converted]:
+def _in_chunks(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    left = iter(pictures)
+    while chunk := list(itertools.islice(left, CHUNK)):
+        yield chunk
+
+
+def _in_order(pool: ProcessPoolExecutor, chunks: Iterable[list[Picture]], how: Conversion, ahead: int) -> Iterator[Converted]:
     running: deque[Future[Converted]] = deque()
     for chunk in chunks:
         with _interrupts_held():
@@ -95,8 +106,12 @@ def _in_order(pool: ProcessPoolExecutor, chunks: Sequence[Sequence[str]], how: C
         yield running.popleft().result()
 
 
-def _convert_one(path: Path, how: Conversion, result: Converted) -> None:
-    image_HWC = square(path)
+def _convert_one(place: Place, how: Conversion, result: Converted) -> None:
+    try:
+        picture = place.read()
+    except OSError as error:
+        raise ImageError(f"cannot be opened: {error.strerror or error}") from error
+    image_HWC = square(picture)
     record = encode_jpeg(image_HWC, how.quality) if how.format == "jpeg" else image_HWC.tobytes()
     if result.sums is not None:
         # The mean is that of what training will see: the picture as it comes out of the store.

@@ -147,6 +147,13 @@ def match_classes(store: Store, classes: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _truths(stores: Sequence[Store], classes: Sequence[str]) -> NDArray[np.int64]:
+    for store in stores:
+        if not store.is_labelled:
+            unknown = int((store.labels < 0).sum())
+            raise DataError(
+                f"{store.folder} has no label for {unknown:,} of {len(store):,} pictures",
+                hint="evaluate another --split, or prepare it from a source with labels",
+            )
     truths = np.concatenate([match_classes(store, classes)[store.labels] for store in stores])
     if len(truths) == 0:
         raise DataError(f"no images in {', '.join(str(store.folder) for store in stores)}")

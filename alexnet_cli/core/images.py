@@ -46,7 +46,7 @@ def decode(source: bytes | Path, *, exif_orientation: bool = False) -> NDArray[n
 
 
 def square(
-    picture: bytes | Path,
+    picture: bytes | Path | Image.Image,
     *,
     size: int = STORED_SIZE,
     resize: Literal["short_side", "warp"] = "short_side",
@@ -56,7 +56,8 @@ def square(
 
     The longer side is rounded to whole pixels, the centre begins at floor((longer - size) / 2), the filter is Pillow's
     antialiased bicubic. Only the part that is kept is ever scaled, so a 1x30000 strip needs no 256x7680000 picture.
-    Returns uint8 [0, 255], (size, size, 3). Raises ImageError as `decode` does.
+    picture: a file, its content, or what another decoder made of it. Returns uint8 [0, 255], (size, size, 3). Raises
+    ImageError as `decode` does.
     Source: paper 2; "warp" is what Caffe's tools did.
     """
     whole = _read(picture, exif_orientation)
@@ -91,7 +92,9 @@ def decode_record(value: bytes, format: Literal["jpeg", "raw"]) -> NDArray[np.ui
     raise ImageError(f"it has the shape {shape}, expected {STORED_SHAPE}")
 
 
-def _read(source: bytes | Path, exif_orientation: bool) -> Image.Image:
+def _read(source: bytes | Path | Image.Image, exif_orientation: bool) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return _rgb(source)
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
             _refuse_bomb(picture)

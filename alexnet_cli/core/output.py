@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -39,6 +39,7 @@ class Plan:
     """What decides every byte of an output; stored as `prepare.json`.
 
     quality: None for raw pictures. limit: None for all. listing: the source's fingerprint. pictures: to be converted, by split.
+    classes, per_class, holdout: the selection, None for all.
     """
 
     format: str
@@ -48,6 +49,9 @@ class Plan:
     listing: str
     pictures: dict[str, int]
     format_version: int = FORMAT_VERSION
+    classes: list[str] | int | None = None
+    per_class: int | None = None
+    holdout: float | None = None
 
 
 def refuse_overlap(source: Path, out: Path) -> None:
@@ -108,10 +112,10 @@ def finished(folder: Path) -> bool:
     return True
 
 
-def write_rejected(out: Path, folder: str, rejected: Sequence[tuple[str, str]]) -> None:
-    """Bring the rows of one split, known by its folder's name in the source, up to date in `rejected.csv`."""
+def write_rejected(out: Path, own: Collection[str], rejected: Sequence[tuple[str, str]]) -> None:
+    """Bring the rows of one split up to date in `rejected.csv`; own: the paths of all its pictures."""
     before = read_rejected(out)
-    rows = [row for row in before if not row[0].startswith(f"{folder}/")] + list(rejected)
+    rows = [row for row in before if row[0] not in own] + list(rejected)
     if not rows and not before:
         return
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""The verb `prepare`: a folder of pictures > one store per split, with the training set's mean and colour components.
+"""The verb `prepare`: a source of pictures > one store per split, with the training set's mean and colour components.
 
 It can be killed at any moment; the same call continues and ends with the same records, labels, meta and statistics.
 """
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import features
 
 from alexnet_cli import __version__
-from alexnet_cli.core import draws
+from alexnet_cli.core.archives import verify_archives
 from alexnet_cli.core.conversion import Conversion, convert_all
 from alexnet_cli.core.cores import usable_cores
+from alexnet_cli.core.disk_need import refuse_small_disk
 from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.images import STORED_SIZE
 from alexnet_cli.core.output import (
@@ -31,11 +32,13 @@ from alexnet_cli.core.output import (
     write_rejected,
 )
 from alexnet_cli.core.reports import Reporter
-from alexnet_cli.core.sources import Source, find_source
+from alexnet_cli.core.sources import KINDS, find_source, require_val
+from alexnet_cli.core.splits import NO_LABEL, Selection, Source, Split, select
 from alexnet_cli.core.store import DATA_FILE, FORMAT_VERSION, FORMATS, SPLITS, Store, write_stats
 from alexnet_cli.core.store_writer import COMMIT_PICTURES, StoreWriter
 
 SILENT = Reporter()
+EVERYTHING = Selection()
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,17 @@ class _Job:
     plan: Plan
     workers: int
     stop_on_error: bool
+    max_rejected: int | None
     commit_pictures: int
     reporter: Reporter
 
 
 def prepare(
-    source: Path,
+    source: str | Path,
     out: Path,
     *,
+    kind: str | None = None,
+    selection: Selection = EVERYTHING,
     format: Literal["jpeg", "raw"] = "jpeg",
     quality: int = 95,
     workers: int | None = None,
@@ -87,22 +93,29 @@ def prepare(
     seed: int = 0,
     force: bool = False,
     on_error: Literal["skip", "stop"] = "skip",
+    max_rejected: int | None = None,
+    verify: bool = False,
+    downloads: Path = Path("downloads"),
     reporter: Reporter = SILENT,
     commit_pictures: int = COMMIT_PICTURES,
 ) -> PrepareSummary:
     """Make a store of every split in `source`, or continue, or leave alone what is complete.
 
-    format, quality: of the stored pictures, JPEG 1-100 or raw RGB. workers: processes, None for one per processor core.
-    limit: so many pictures per split at most, drawn from all classes. seed: of the records' order. force: replace what an
-    earlier `prepare` left in `out`. on_error: "stop" at the first picture that cannot be read, or "skip" and list it.
-    commit_pictures: how much work a kill may cost.
+    source, kind, downloads: as `find_source` takes them. selection: the part of it that is wanted. format, quality: of the
+    stored pictures, JPEG 1-100 or raw RGB. workers: processes, None for one per processor core. limit: so many pictures per
+    split at most, drawn from all classes. seed: of the records' order and of the selection. force: replace what an earlier
+    `prepare` left in `out`. on_error: "stop" at the first picture that cannot be read, or "skip" and list it. max_rejected: how
+    many of these are borne. verify: compare the official archives with their published sums first. commit_pictures: how much
+    work a kill may cost.
     Raises SourceError, StoreError, DiskFullError, and DataError when pictures cannot be read.
     """
     began = time.monotonic()
     _check_arguments(format, quality, workers, limit)
-    found = find_source(Path(source))
-    plan = _plan(found, format, quality, limit, seed)
-    job = _Job(found, Path(out), plan, workers or usable_cores(), on_error == "stop", commit_pictures, reporter)
+    if verify:
+        _verify(Path(source), reporter)
+    found = _find(source, kind, downloads, selection, seed, reporter)
+    plan = _plan(found, format, quality, limit, seed, selection)
+    job = _Job(found, Path(out), plan, workers or usable_cores(), on_error == "stop", max_rejected, commit_pictures, reporter)
     refuse_overlap(found.path, job.out)
     with exclusive(job.out):
         state = claim(job.out, plan, force=force)
@@ -110,8 +123,27 @@ def prepare(
             reporter.note(f"{job.out} is complete, from the same source with the same arguments: nothing to do")
             images = 0
         else:
-            images = sum(_prepare_split(job, name) for name in plan.pictures)
-        return _summary(job, images, time.monotonic() - began, unchanged=state == "complete")
+            images = _prepare_all(job)
+        summary = _summary(job, images, time.monotonic() - began, unchanged=state == "complete")
+        _refuse_rejected(job, sum(split.rejected for split in summary.splits.values()))
+        return summary
+
+
+def _verify(path: Path, reporter: Reporter) -> None:
+    names = verify_archives(path, reporter)
+    if not names:
+        raise DataError(f"{path} has none of ImageNet's official archives", hint="leave out --verify-archives")
+    reporter.note(f"MD5 as published: {', '.join(names)}")
+
+
+def _find(source: str | Path, kind: str | None, downloads: Path, selection: Selection, seed: int, reporter: Reporter) -> Source:
+    found = find_source(source, kind=kind, downloads=downloads, reporter=reporter)
+    reporter.note(f"source: {KINDS[found.kind].description} ({found.kind})")
+    found = select(found, selection, seed)
+    require_val(found)
+    for lack in found.lacks:
+        reporter.warn(lack)
+    return found
 
 
 def _check_arguments(format: str, quality: int, workers: int | None, limit: int | None) -> None:
@@ -125,38 +157,58 @@ def _check_arguments(format: str, quality: int, workers: int | None, limit: int 
         raise DataError(f"limit {limit}, expected 1 or more")
 
 
-def _plan(source: Source, format: str, quality: int, limit: int | None, seed: int) -> Plan:
+def _plan(source: Source, format: str, quality: int, limit: int | None, seed: int, selection: Selection) -> Plan:
     pictures = {name: min(len(split.paths), limit or len(split.paths)) for name, split in source.splits.items()}
-    return Plan(format, quality if format == "jpeg" else None, limit, seed, source.fingerprint(), pictures)
+    classes = sorted(selection.classes) if isinstance(selection.classes, tuple) else selection.classes
+    return Plan(
+        format,
+        quality if format == "jpeg" else None,
+        limit,
+        seed,
+        source.fingerprint(),
+        pictures,
+        classes=classes,
+        per_class=selection.per_class,
+        holdout=selection.holdout,
+    )
 
 
 def _order(job: _Job, name: str) -> NDArray[np.int64]:
     """Mix the classes once and for all: whoever reads the store from its start then meets all of them."""
-    everything = draws.permutation(len(job.source.splits[name].paths), job.plan.seed, "records", SPLITS.index(name))
-    return everything[: job.plan.pictures[name]]
+    return job.source.splits[name].order(job.plan.seed, SPLITS.index(name))[: job.plan.pictures[name]]
 
 
-def _prepare_split(job: _Job, name: str) -> int:
-    """Write or continue one store; returns how many pictures this call has converted."""
-    if finished(job.out / name):
-        return 0
-    split, order = job.source.splits[name], _order(job, name)
+def _prepare_all(job: _Job) -> int:
+    """Write or continue all stores; returns how many pictures this call has converted."""
+    left = {name: _order(job, name) for name in job.plan.pictures if not finished(job.out / name)}
+    wanted = [(job.source.splits[name], order) for name, order in left.items()]
+    written = sum(file.stat().st_size for name in left if (file := job.out / name / DATA_FILE).exists())
+    refuse_small_disk(job.out, wanted, _conversion(job), written, job.reporter)
+    return sum(_prepare_split(job, name, order) for name, order in left.items())
+
+
+def _prepare_split(job: _Job, name: str, order: NDArray[np.int64]) -> int:
+    split = job.source.splits[name]
     with StoreWriter(job.out / name, len(order), commit_pictures=job.commit_pictures) as writer:
         before = writer.progress.done
         if writer.continued:
             job.reporter.note(f"continuing at record {writer.progress.records} of {len(order)} of {name}")
         job.reporter.start(f"preparing {name}", len(order), "images", done=before)
         try:
-            _write_records(job, name, writer, [split.paths[index] for index in order[before:]])
+            _write_records(job, name, writer, order[before:])
         finally:
             job.reporter.finish()
-        _finish(job, name, writer, order)
+        _finish(job, name, split, writer, order)
         return writer.progress.done - before
 
 
-def _write_records(job: _Job, name: str, writer: StoreWriter, paths: list[str]) -> None:
-    how = Conversion(job.source.path, job.plan.format, job.plan.quality or 0, with_sums=name == "train")  # type: ignore[arg-type]
-    with closing(convert_all(paths, how, job.workers)) as chunks:
+def _conversion(job: _Job, *, with_sums: bool = False) -> Conversion:
+    return Conversion(job.source.path, job.plan.format, job.plan.quality or 0, with_sums=with_sums)  # type: ignore[arg-type]
+
+
+def _write_records(job: _Job, name: str, writer: StoreWriter, order: NDArray[np.int64]) -> None:
+    pictures = job.source.splits[name].stream(order)
+    with closing(convert_all(pictures, _conversion(job, with_sums=name == "train"), job.workers)) as chunks:
         for chunk in chunks:
             if chunk.rejected and job.stop_on_error:
                 path, reason = chunk.rejected[0]
@@ -165,13 +217,31 @@ def _write_records(job: _Job, name: str, writer: StoreWriter, paths: list[str]) 
                 )
             writer.add(chunk.records, chunk.rejected, chunk.sums)
             job.reporter.advance(len(chunk.records) + len(chunk.rejected))
+            if len(writer.progress.rejected) > (job.max_rejected if job.max_rejected is not None else len(order)):
+                _list_rejected(job, job.source.splits[name], writer)
+                _refuse_rejected(job, len(writer.progress.rejected))
 
 
-def _finish(job: _Job, name: str, writer: StoreWriter, order: NDArray[np.int64]) -> None:
+def _refuse_rejected(job: _Job, count: int) -> None:
+    if job.max_rejected is not None and count > job.max_rejected:
+        raise DataError(
+            f"{count:,} pictures cannot be read, more than --max-rejected {job.max_rejected}; "
+            f"they are listed in {job.out / REJECTED_FILE}",
+            hint="repair the source, or run the same with a higher --max-rejected; it continues where it stopped",
+        )
+
+
+def _list_rejected(job: _Job, split: Split, writer: StoreWriter) -> None:
+    rejected = [*writer.progress.rejected, *split.refused]
+    own = {*split.paths, *(path for path, _ in split.refused)} if rejected or read_rejected(job.out) else ()
+    write_rejected(job.out, own, sorted(rejected))
+
+
+def _finish(job: _Job, name: str, split: Split, writer: StoreWriter, order: NDArray[np.int64]) -> None:
     """Close a store: first what lies beside it, as the progress that it is made from goes with the last transaction."""
-    split, progress = job.source.splits[name], writer.progress
+    progress = writer.progress
     rejected = dict(progress.rejected)
-    write_rejected(job.out, split.folder, sorted(progress.rejected))
+    _list_rejected(job, split, writer)
     if not progress.records:
         raise DataError(
             f"none of the {progress.total} pictures in {job.source.path / split.folder} can be read",
@@ -181,7 +251,7 @@ def _finish(job: _Job, name: str, writer: StoreWriter, order: NDArray[np.int64])
     if name == "train":
         write_stats(job.out, progress.sums.stats())
     writer.finish(labels, _meta(job, len(labels)))
-    _warn(job, name, labels, len(rejected))
+    _warn(job, name, labels, len(rejected) + len(split.refused))
 
 
 def _example(rejected: list[tuple[str, str]]) -> str:
@@ -193,7 +263,7 @@ def _warn(job: _Job, name: str, labels: NDArray[np.int32], num_rejected: int) ->
     if num_rejected:
         listed = f"they are listed in {job.out / REJECTED_FILE}"
         job.reporter.warn(f"{num_rejected} of {num_rejected + len(labels)} pictures of {name} cannot be read; {listed}")
-    absent = len(job.source.classes) - len(np.unique(labels))
+    absent = len(job.source.classes) - len(np.unique(labels[labels != NO_LABEL]))
     if absent and name == "train":
         job.reporter.warn(f"{absent} of {len(job.source.classes)} classes have no picture in {name}")
 
@@ -218,11 +288,10 @@ def _meta(job: _Job, count: int) -> dict[str, Any]:
 
 
 def _summary(job: _Job, images: int, seconds: float, *, unchanged: bool) -> PrepareSummary:
-    rejected = read_rejected(job.out)
+    rejected = {path for path, _ in read_rejected(job.out)}
     splits = {}
-    for name in job.plan.pictures:
-        prefix = f"{job.source.splits[name].folder}/"
-        num_rejected = sum(path.startswith(prefix) for path, _ in rejected)
+    for name, split in job.source.splits.items():
+        num_rejected = sum(path in rejected for path in split.paths) + len(split.refused) if rejected else 0
         splits[name] = SplitSummary(len(Store(job.out / name)), num_rejected, (job.out / name / DATA_FILE).stat().st_size)
     return PrepareSummary(
         out=job.out,

@@ -18,7 +18,7 @@ from alexnet_cli.core.compiler import compile_problem
 from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.devices import Precision, settle
 from alexnet_cli.core.errors import RunError
-from alexnet_cli.core.evaluate import evaluate
+from alexnet_cli.core.evaluate import Evaluation, evaluate
 from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import MetricsLog
@@ -54,6 +54,7 @@ class Session:
         self.job, self.layout, self.reporter, self.stop = job, layout, reporter, stop
         options = job.options
         self.train_store, self.val_store = open_store(options.data, "train"), open_store(options.data, "val")
+        self.testable = self.val_store.is_labelled
         self.steps_per_epoch = math.ceil(len(self.train_store) / job.recipe.batch_size)
         self.total_steps = job.recipe.epochs * self.steps_per_epoch
         self.last_step = min(self.total_steps, options.limit_steps or self.total_steps)
@@ -96,6 +97,8 @@ class Session:
             self.reporter.note(f"nothing left to do: step {self.state.step} of {self.total_steps} is reached")
         elif problem:
             self.reporter.warn(f"slower without torch.compile, same result: {problem}")
+        if not self.testable:
+            self.reporter.warn(f"{self.val_store.folder} has no labels: no test after each epoch, and best is always the newest")
 
     def run_epoch(self) -> None:
         """Train to the end of the current epoch, or to the last step, or until a stop is asked for."""
@@ -188,9 +191,30 @@ class Session:
         self._write_weights(accuracy, best=better)
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
-        """Test on the centre crop, log it, and say whether it is the best so far."""
+        """Test on the centre crop, log it, and say whether it is the best so far; without labels it always is."""
+        row = {"kind": "epoch", "epoch": self.state.step // self.steps_per_epoch, "step": self.state.step}
+        if not self.testable:
+            if self.log:
+                self.log.write(row)
+            return {}, True
         start = time.perf_counter()
-        figures = evaluate(
+        figures = self._measure()
+        self._require_finite(figures.loss)
+        self.tested = accuracy = {
+            "val_top1_error": figures.top1_error,
+            "val_top5_error": figures.top5_error,
+            "val_loss": figures.loss,
+        }
+        if self.log:
+            self.log.write({**row, **accuracy, "val_images": figures.images, "val_seconds": time.perf_counter() - start})
+            self.reporter.note(
+                f"epoch {row['epoch']} of {self.job.recipe.epochs}, step {self.state.step}: "
+                f"val top-1 error {figures.top1_error:.2%}, loss {figures.loss:.4f}"
+            )
+        return accuracy, figures.top1_error < self.state.best.get("val_top1_error", math.inf)
+
+    def _measure(self) -> Evaluation:
+        return evaluate(
             self.state.network,
             self.state.colours.mean_CHW,
             [self.val_store],
@@ -201,20 +225,6 @@ class Session:
             batch_size=self.job.recipe.batch_size,
             workers=self.workers,
         )
-        self._require_finite(figures.loss)
-        self.tested = accuracy = {
-            "val_top1_error": figures.top1_error,
-            "val_top5_error": figures.top5_error,
-            "val_loss": figures.loss,
-        }
-        row = {"kind": "epoch", "epoch": self.state.step // self.steps_per_epoch, "step": self.state.step, **accuracy}
-        if self.log:
-            self.log.write({**row, "val_images": figures.images, "val_seconds": time.perf_counter() - start})
-            self.reporter.note(
-                f"epoch {row['epoch']} of {self.job.recipe.epochs}, step {self.state.step}: "
-                f"val top-1 error {figures.top1_error:.2%}, loss {figures.loss:.4f}"
-            )
-        return accuracy, figures.top1_error < self.state.best.get("val_top1_error", math.inf)
 
     def _write_weights(self, accuracy: dict[str, float], *, best: bool) -> None:
         epoch = self.state.step // self.steps_per_epoch

@@ -87,6 +87,11 @@ class Store:
     def __len__(self) -> int:
         return int(self.meta["count"])
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the class of every picture is known; -1 is stored where it is not."""
+        return bool((self.labels >= 0).all())
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The environment cannot travel: whoever unpickles opens its own.
         return Store, (self.folder,)

@@ -1,0 +1,130 @@
+"""What is known of ILSVRC-2012: its development kit, its words, the labels of its validation pictures. No picture is read here.
+
+Ground truth is given as numbers of the kit's own, whose order is not that of the WordNet ids: it is always translated to the
+id first, and from there to a label.
+"""
+
+import csv
+import io
+import re
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alexnet_cli.core.errors import SourceError
+
+NUM_CLASSES, NUM_VAL = 1000, 50_000
+WNID = re.compile(r"n\d{8}")
+VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.")
+META, GROUND_TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
+KIT_FOLDERS = ("ILSVRC2012_devkit_t12/data", "data", "devkit/data", ".")
+KIT_ARCHIVES = "*devkit*.tar.gz"
+WORDS_FILES = ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt")
+SOLUTION = "LOC_val_solution.csv"
+
+# From a picture's file name to its class id, None where it is unknown.
+ClassOf = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Devkit:
+    """The development kit. wnids: by the kit's own number, 1 to 1,000 and beyond. words: by id. truth: of each val picture."""
+
+    wnids: dict[int, str]
+    words: dict[str, str]
+    truth: tuple[int, ...]
+
+    def class_of(self, name: str) -> str | None:
+        """Return the class id of a validation picture, ILSVRC2012_val_%08d.JPEG; None for another name or number."""
+        found = VAL_NAME.search(name)
+        number = int(found[1]) if found else 0
+        return self.wnids.get(self.truth[number - 1]) if 1 <= number <= len(self.truth) else None
+
+
+def read_devkit(path: Path) -> Devkit | None:
+    """Read the kit in a folder, extracted or as the archive that it comes in; None where there is none.
+
+    Raises SourceError when it is damaged.
+    """
+    for folder in KIT_FOLDERS:
+        if (path / folder / META).is_file():
+            return _read_kit(path / folder, lambda name, place=path / folder: (place / name).read_bytes())  # type: ignore[misc]
+    for archive in sorted(path.glob(KIT_ARCHIVES)):
+        with tarfile.open(archive, "r:gz") as tar:
+            members = {Path(member.name).name: member for member in tar if member.isreg()}
+
+            def content(name: str, tar: tarfile.TarFile = tar, members: dict[str, tarfile.TarInfo] = members) -> bytes:
+                file = tar.extractfile(members[name])  # read, never written: where the member would lie does not matter
+                assert file is not None
+                return file.read()
+
+            return _read_kit(archive, content)
+    return None
+
+
+def _read_kit(place: Path, content: Callable[[str], bytes]) -> Devkit:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        synsets = loadmat(io.BytesIO(content(META)), squeeze_me=True)["synsets"]
+        numbers, wnids, words = (synsets[name].tolist() for name in ("ILSVRC2012_ID", "WNID", "words"))
+        truth = tuple(int(line) for line in content(GROUND_TRUTH).split())
+    except (OSError, KeyError, ValueError, TypeError, MatReadError, tarfile.TarError) as error:
+        raise SourceError(
+            f"the development kit {place} cannot be read: {error}", hint="get it anew, or move it away to prepare without it"
+        ) from error
+    return Devkit(dict(zip(numbers, wnids, strict=True)), dict(zip(wnids, words, strict=True)), truth)
+
+
+def read_solution(path: Path) -> ClassOf:
+    """Read Kaggle's labels of the validation pictures: rows ImageId, groups of id and box; the first id is the label.
+
+    Raises SourceError when it is no such file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            labels = {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+    except (OSError, KeyError, IndexError, AttributeError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path} cannot be read: {error!r}", hint="expected the columns ImageId and PredictionString") from error
+    return lambda name: labels.get(Path(name).stem)
+
+
+def read_annotations(path: Path) -> ClassOf:
+    """Read Tiny ImageNet's labels of the validation pictures: lines of name, id and box. Raises SourceError."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    labels = {parts[0]: parts[1] for line in lines if len(parts := line.split("\t")) > 1}
+    if not labels:
+        raise SourceError(f"{path} has no lines of name and class id", hint="get it anew")
+    return lambda name: labels.get(Path(name).name)
+
+
+def read_words(path: Path) -> dict[str, str]:
+    """Return the words of class ids from the file in a folder that has them; empty where there is none."""
+    for name in WORDS_FILES:
+        if (path / name).is_file():
+            lines = (path / name).read_text(encoding="utf-8", errors="replace").splitlines()
+            return dict(_id_and_words(line) for line in lines if line.strip())
+    return {}
+
+
+def _id_and_words(line: str) -> tuple[str, str]:
+    """Split at the first tab, as class ids may hold spaces, or else at the first blank."""
+    name, _, words = line.strip().partition("\t" if "\t" in line.strip() else " ")
+    return name, words.strip() or name
+
+
+def known_words(classes: Sequence[str]) -> dict[str, str]:
+    """Return torchvision's names of ILSVRC-2012's 1,000 classes, where these are they; else nothing."""
+    if len(classes) != NUM_CLASSES or (classes[0], classes[-1]) != ("n01440764", "n15075141"):
+        return {}
+    from torchvision.models import AlexNet_Weights
+
+    return dict(zip(classes, AlexNet_Weights.IMAGENET1K_V1.meta["categories"], strict=True))
+
+
+def words_of(classes: Sequence[str], *known: dict[str, str]) -> tuple[str, ...]:
+    """Return the words of each class, from the first of these that has any; a class that it lacks is called by its id."""
+    found = next((words for words in known if words), None) or known_words(classes)
+    return tuple(found.get(name, name) for name in classes)

@@ -1,0 +1,172 @@
+"""What `prepare` is to read: the pictures of each split with their labels, whatever they come from. Nothing is opened here."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet_cli.core import draws
+from alexnet_cli.core.errors import SourceError
+from alexnet_cli.core.places import Listing, Place
+
+NO_LABEL = -1
+WINDOW = 2048  # pictures that are mixed at a time where they can only be read in groups
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The pictures of one split.
+
+    folder: where they are in the source, for messages. paths: of each, relative to the source. labels: int32 (N,), index into
+    the classes, NO_LABEL where unknown. sizes: int64 (N,), bytes, 0 where unknown, -1 for a link that leads nowhere. listing:
+    how to read them, at the positions chosen, int64 (N,). refused: path and reason of what will not be read.
+    """
+
+    folder: str
+    paths: Sequence[str]
+    labels: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+    listing: Listing
+    chosen: NDArray[np.int64]
+    refused: tuple[tuple[str, str], ...] = ()
+
+    def take(self, indices: NDArray[np.int64]) -> "Split":
+        """Return the split with these of its pictures alone."""
+        paths = [self.paths[index] for index in indices]
+        parts = {name: getattr(self, name)[indices] for name in ("labels", "sizes", "chosen")}
+        return replace(self, paths=paths, **parts)
+
+    def order(self, seed: int, counter: int) -> NDArray[np.int64]:
+        """Return the pictures in random order, int64 (N,); counter: another one for each split.
+
+        Where pictures can only be read in groups the groups are put in random order, and the pictures of about WINDOW
+        neighbouring places are mixed.
+        """
+        groups = self.listing.groups
+        if groups is None:
+            return draws.permutation(len(self.paths), seed, "records", counter)
+        _, own = np.unique(groups[self.chosen], return_inverse=True)
+        places = np.argsort(draws.permutation(own.max() + 1, seed, "groups", counter))[own]
+        largest = int(np.bincount(own).max())
+        windows = places // max(1, WINDOW // largest)
+        return np.lexsort((draws.permutation(len(own), seed, "records", counter), windows)).astype(np.int64)
+
+    def stream(self, order: NDArray[np.int64]) -> Iterator[tuple[str, Place]]:
+        """Return path and place of these pictures, in this order."""
+        return zip((self.paths[index] for index in order), self.listing.stream(self.chosen[order].tolist()), strict=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What `prepare` reads.
+
+    kind: one of `sources.KINDS`. path: its place. splits: "train", "val" and perhaps "test". classes: sorted ids of train's
+    classes; words: their names, in parallel. lacks: what a user should know is missing, a sentence each.
+    """
+
+    kind: str
+    path: Path
+    splits: dict[str, Split]
+    classes: tuple[str, ...]
+    words: tuple[str, ...]
+    lacks: tuple[str, ...] = field(default=())
+
+    def fingerprint(self) -> str:
+        """Return a hash of every name, label, size and class word; contents and the source's own place are left out."""
+        digest = hashlib.sha256(json.dumps([self.classes, self.words]).encode())
+        for name, split in self.splits.items():
+            digest.update(json.dumps([name, list(split.paths)]).encode())
+            digest.update(split.labels.astype("<i4").tobytes() + split.sizes.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of a source is wanted; the defaults are all of it.
+
+    classes: their ids, or how many to draw. per_class: pictures of each class in train, at most. holdout: share of train, 0 to
+    below 1, that becomes val, the same of every class, where the source has no val.
+    """
+
+    classes: tuple[str, ...] | int | None = None
+    per_class: int | None = None
+    holdout: float | None = None
+
+
+def select(source: Source, wanted: Selection, seed: int) -> Source:
+    """Return the part of a source that is wanted; the seed draws what is left to chance. Raises SourceError."""
+    if wanted.classes is not None:
+        source = _with_classes(source, _chosen_classes(source, wanted.classes, seed))
+    if wanted.holdout is not None:
+        source = _held_out(source, wanted.holdout, seed)
+    if wanted.per_class is not None:
+        train = source.splits["train"]
+        kept = np.concatenate([own[: wanted.per_class] for own in _by_class(train, len(source.classes), seed, "per class")])
+        source = replace(source, splits={**source.splits, "train": train.take(np.sort(kept))})
+    return source
+
+
+def _chosen_classes(source: Source, wanted: tuple[str, ...] | int, seed: int) -> tuple[str, ...]:
+    found = len(source.classes)
+    if isinstance(wanted, int):
+        if not 2 <= wanted <= found:
+            raise SourceError(f"{wanted} classes asked for, expected 2 to {found}, those of {source.path}", hint="change --classes")
+        return tuple(source.classes[index] for index in np.sort(draws.permutation(found, seed, "classes")[:wanted]))
+    unknown = sorted(set(wanted) - set(source.classes))
+    if unknown:
+        raise SourceError(
+            f"{source.path} has no class {', '.join(unknown[:3])}", hint=f"its classes are {', '.join(source.classes[:5])}, ..."
+        )
+    if len(set(wanted)) < 2:
+        raise SourceError("one class asked for; there is nothing to tell apart", hint="name two or more in --classes")
+    return tuple(sorted(set(wanted)))
+
+
+def _with_classes(source: Source, classes: tuple[str, ...]) -> Source:
+    """Keep the pictures of these classes; those without a label are kept too, as nobody knows theirs."""
+    places = [source.classes.index(name) for name in classes]
+    new_labels = np.full(len(source.classes) + 1, len(classes), dtype=np.int32)
+    new_labels[places] = np.arange(len(classes))
+    new_labels[NO_LABEL] = NO_LABEL  # the last entry, which a label of -1 takes
+    splits = {}
+    for name, split in source.splits.items():
+        kept = split.take(np.flatnonzero(new_labels[split.labels] < len(classes)))
+        splits[name] = replace(kept, labels=new_labels[kept.labels])
+    words = tuple(source.words[place] for place in places)
+    return replace(source, splits={name: split for name, split in splits.items() if split.paths}, classes=classes, words=words)
+
+
+def _held_out(source: Source, share: float, seed: int) -> Source:
+    if "val" in source.splits and (source.splits["val"].labels != NO_LABEL).any():
+        raise SourceError(f"{source.path} has validation pictures of its own", hint="leave out --holdout")
+    train = source.splits["train"]
+    classes = _by_class(train, len(source.classes), seed, "holdout")
+    # At least one picture of each class, and at least one left to learn from.
+    counts = [min(max(1, round(share * len(own))), len(own) - 1) for own in classes]
+    held = np.concatenate([own[:count] for own, count in zip(classes, counts, strict=True)])
+    kept = np.setdiff1d(np.arange(len(train.paths)), held)
+    splits = {"train": train.take(kept), "val": replace(train.take(np.sort(held)), refused=())}
+    return replace(source, splits=splits | {name: split for name, split in source.splits.items() if name == "test"}, lacks=())
+
+
+def _by_class(split: Split, num_classes: int, seed: int, purpose: str) -> list[NDArray[np.int64]]:
+    """Return the pictures of each class, int64 (n,), each in random order."""
+    mixed = draws.permutation(len(split.paths), seed, purpose)
+    labels = split.labels[mixed]
+    return [mixed[labels == label] for label in range(num_classes)]
+
+
+def everything(folder: str, paths: Sequence[str], labels: Iterable[int], sizes: Iterable[int], listing: Listing) -> Split:
+    """Return a split of all pictures of a listing."""
+    return Split(
+        folder,
+        tuple(paths),
+        np.fromiter(labels, dtype=np.int32),
+        np.fromiter(sizes, dtype=np.int64),
+        listing,
+        np.arange(len(paths), dtype=np.int64),
+    )

@@ -1,0 +1,352 @@
+"""ImageNet in every form that it comes in: labels against an independent reading, and what is missing, cut short or hostile."""
+
+import csv
+import io
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_cli.core import archives
+from alexnet_cli.core.errors import DataError, SourceError
+from alexnet_cli.core.imagenet import read_devkit, words_of
+from alexnet_cli.core.prepare import PrepareSummary, prepare
+from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.sources import find_source
+from alexnet_cli.core.splits import Selection
+from alexnet_cli.core.store import open_store
+from tests import imagenets
+from tests.imagenets import CLASSES, TEST_NAMES, TRAIN_COUNTS, VAL_NAMES, WORDS, found_in, make_archives, truth
+
+TRAIN_NAMES = [name for name in truth() if name not in VAL_NAMES]
+
+
+class Listener(Reporter):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep a note."""
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning."""
+        self.warnings.append(text)
+
+
+def run(source: Path, out: Path, **options: object) -> tuple[PrepareSummary, Listener]:
+    """Prepare a raw store in this process."""
+    listener = Listener()
+    return prepare(source, out, format="raw", workers=1, reporter=listener, **options), listener  # type: ignore[arg-type]
+
+
+def check_labels(out: Path, *, val: bool = True) -> None:
+    """Compare every label of train and val with what the names and the ground truth say."""
+    train = open_store(out, "train")
+    assert (train.classes, train.words) == (CLASSES, tuple(WORDS[wnid] for wnid in CLASSES))
+    assert found_in(train) == {name: truth()[name] for name in TRAIN_NAMES}
+    if val:
+        assert found_in(open_store(out, "val")) == {name: truth()[name] for name in VAL_NAMES}
+
+
+def test_official_archives(tmp_path):
+    """The three archives as downloaded: labels go from the kit's number through the id to the sorted place."""
+    _, listener = run(make_archives(tmp_path / "imagenet", test=True), tmp_path / "data")
+    check_labels(tmp_path / "data")
+    assert listener.notes[0] == "source: ImageNet's official archives, read in place (archives)"
+    assert not listener.warnings
+    assert found_in(open_store(tmp_path / "data", "test")) == dict.fromkeys(TEST_NAMES)
+    assert sorted(os.listdir(tmp_path / "imagenet")) == [  # nothing was extracted
+        "ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_img_test_v10102019.tar", "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["train", "ILSVRC2012_img_train", "."])
+def test_training_archive_extracted_once(tmp_path, folder):
+    """The tars of the classes, extracted from the outer one, are read in place too; the kit may be extracted."""
+    root = make_archives(tmp_path / "imagenet", kit=False)
+    with tarfile.open(root / "ILSVRC2012_img_train.tar") as tar:
+        tar.extractall(root / folder, filter="data")
+    (root / "ILSVRC2012_img_train.tar").unlink()
+    imagenets.write_kit(root)
+    run(root, tmp_path / "data")
+    check_labels(tmp_path / "data")
+
+
+def test_extracted_folders(tmp_path):
+    """Class folders for train, a flat val beside the kit."""
+    imagenets.write_train_folders(tmp_path / "imagenet")
+    imagenets.write_flat(tmp_path / "imagenet" / "val", VAL_NAMES)
+    imagenets.write_kit(tmp_path / "imagenet")
+    _, listener = run(tmp_path / "imagenet", tmp_path / "data")
+    check_labels(tmp_path / "data")
+    assert listener.notes[0] == "source: ImageNet's extracted folders (imagenet)"
+
+
+def test_val_in_class_folders_needs_no_kit(tmp_path):
+    """A val that somebody has sorted into class folders has its labels from them."""
+    root = tmp_path / "imagenet"
+    imagenets.write_train_folders(root)
+    for name in VAL_NAMES:
+        (root / "val" / truth()[name]).mkdir(parents=True, exist_ok=True)
+        (root / "val" / truth()[name] / name).write_bytes(imagenets.content(name))
+    (root / "synset_words.txt").write_text("".join(f"{wnid} {words}\n" for wnid, words in WORDS.items()))
+    run(root, tmp_path / "data")
+    check_labels(tmp_path / "data")
+
+
+def test_kaggle(tmp_path):
+    """Kaggle's folders, with the first id of the csv's prediction as label, and words from its mapping."""
+    _, listener = run(imagenets.make_kaggle(tmp_path / "imagenet"), tmp_path / "data")
+    check_labels(tmp_path / "data")
+    assert listener.notes[0] == "source: Kaggle's layout of ImageNet (kaggle)"
+    assert found_in(open_store(tmp_path / "data", "test")) == dict.fromkeys(TEST_NAMES)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_parquet(tmp_path, workers):
+    """Hugging Face's shards: labels by the column, ids from the pictures' names, sorted by id though the labels are not."""
+    pytest.importorskip("pyarrow")
+    imagenets.make_parquet(tmp_path / "imagenet")
+    prepare(tmp_path / "imagenet", tmp_path / "data", format="raw", workers=workers)
+    check_labels(tmp_path / "data")
+    assert found_in(open_store(tmp_path / "data", "test")) == dict.fromkeys(TEST_NAMES)
+
+
+def test_parquet_without_ids(tmp_path):
+    """Where names tell no id, classes are called by their names in the shards, or numbered in the order of the labels."""
+    pytest.importorskip("pyarrow")
+    imagenets.make_parquet(tmp_path / "imagenet", wnids_in_names=False)
+    run(tmp_path / "imagenet", tmp_path / "data")
+    store = open_store(tmp_path / "data", "train")
+    assert store.classes == ("0", "1", "2")
+    assert store.words == tuple(WORDS[wnid] for wnid in imagenets.KIT_ORDER)
+    assert found_in(store) == {name: str(imagenets.KIT_ORDER.index(truth()[name])) for name in TRAIN_NAMES}
+
+
+def test_parquet_interrupted(tmp_path):
+    """A stop in the midst of a row group changes nothing in the end."""
+    pytest.importorskip("pyarrow")
+    imagenets.make_parquet(tmp_path / "imagenet", rows_per_group=5)
+    run(tmp_path / "imagenet", tmp_path / "straight")
+
+    class Stop(Reporter):
+        def advance(self, amount: int = 1, **figures: float) -> None:
+            if amount > 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("alexnet_cli.core.conversion.CHUNK", 3)
+        prepare(tmp_path / "imagenet", tmp_path / "data", format="raw", workers=1, commit_pictures=3, reporter=Stop())
+    _, listener = run(tmp_path / "imagenet", tmp_path / "data")
+    assert "continuing at record 3 of 12 of train" in listener.notes
+    for split in ("train", "val"):
+        one, two = open_store(tmp_path / "straight", split), open_store(tmp_path / "data", split)
+        assert [one.record(index) for index in range(len(one))] == [two.record(index) for index in range(len(two))]
+
+
+def test_one_seed_one_order_for_every_form_that_reads_alone(tmp_path):
+    """Archives and folders of the same pictures have the same records in the same order."""
+    run(make_archives(tmp_path / "archives"), tmp_path / "one")
+    run(imagenets.make_kaggle(tmp_path / "kaggle"), tmp_path / "two")
+    one, two = open_store(tmp_path / "one", "train"), open_store(tmp_path / "two", "train")
+    assert [one.record(index) for index in range(len(one))] == [two.record(index) for index in range(len(two))]
+
+
+def test_tiny_imagenet(tmp_path):
+    """Tiny ImageNet's own file gives the labels of val/images."""
+    root = tmp_path / "tiny"
+    imagenets.write_train_folders(root)
+    imagenets.write_flat(root / "val" / "images", VAL_NAMES)
+    (root / "val" / "val_annotations.txt").write_text("".join(f"{name}\t{truth()[name]}\t0\t0\t9\t9\n" for name in VAL_NAMES))
+    run(root, tmp_path / "data")
+    assert found_in(open_store(tmp_path / "data", "val")) == {name: truth()[name] for name in VAL_NAMES}
+
+
+# What is missing ---------------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_kit(tmp_path):
+    """Validation pictures without labels are prepared all the same, and what is lacking is said."""
+    _, listener = run(make_archives(tmp_path / "imagenet", kit=False), tmp_path / "data")
+    assert listener.warnings == ["ILSVRC2012_img_val.tar has no labels: training cannot be tested on it, nor evaluated"]
+    assert found_in(open_store(tmp_path / "data", "val")) == dict.fromkeys(VAL_NAMES)
+    assert found_in(open_store(tmp_path / "data", "train")) == {name: truth()[name] for name in TRAIN_NAMES}
+
+
+def test_without_validation_archive(tmp_path):
+    """Without any validation pictures the way out is named, and works."""
+    root = make_archives(tmp_path / "imagenet")
+    (root / "ILSVRC2012_img_val.tar").unlink()
+    with pytest.raises(SourceError, match=r"has no ILSVRC2012_img_val\.tar, nor a folder val/") as caught:
+        run(root, tmp_path / "data")
+    assert "--holdout 0.05" in caught.value.hint
+    run(root, tmp_path / "data", selection=Selection(holdout=0.3))
+    train, val = (found_in(open_store(tmp_path / "data", split)) for split in ("train", "val"))
+    assert not train.keys() & val.keys()
+    assert train | val == {name: truth()[name] for name in TRAIN_NAMES}
+    counts = [list(val.values()).count(wnid) for wnid in CLASSES]
+    assert counts == [1, 2, 1]  # 0.3 of 3, 5 and 4, rounded
+
+
+def test_classes_that_train_lacks(tmp_path):
+    """Validation pictures of other classes are left out and counted."""
+    root = make_archives(tmp_path / "imagenet")
+    inner = [(f"{wnid}.tar", imagenets.tar_of([(f"{wnid}_0.JPEG", imagenets.content(f"{wnid}_0.JPEG"))])) for wnid in CLASSES[:2]]
+    (root / "ILSVRC2012_img_train.tar").write_bytes(imagenets.tar_of(inner))
+    _, listener = run(root, tmp_path / "data")
+    assert listener.warnings == ["2 pictures of ILSVRC2012_img_val.tar are of classes that train lacks: left out"]
+    assert len(open_store(tmp_path / "data", "val")) == 4
+
+
+@pytest.mark.parametrize("cut", ["n01440764_2.JPEG", "n02119789_3.JPEG", "n15075141_3.JPEG", "n02119789_0.JPEG"])
+def test_training_archive_cut_short(tmp_path, cut):
+    """An archive that ends within a picture names the last whole one before it."""
+    root = make_archives(tmp_path / "imagenet")
+    file = root / "ILSVRC2012_img_train.tar"
+    os.truncate(file, file.read_bytes().index(imagenets.content(cut)) + 100)
+    before = TRAIN_NAMES[TRAIN_NAMES.index(cut) - 1]
+    message = "is cut short or damaged: its last whole member is " if before[:9] == cut[:9] else "has no whole member"
+    with pytest.raises(SourceError, match=message) as caught:
+        run(root, tmp_path / "data")
+    if before[:9] == cut[:9]:
+        assert caught.value.message.endswith(f"ILSVRC2012_img_train.tar/{before[:9]}.tar/{before}")
+    assert not (tmp_path / "data").exists()
+
+
+def test_archive_cut_between_its_members(tmp_path):
+    """An archive that ends where a class begins, or lacks its end mark, is not taken for a smaller one."""
+    root = make_archives(tmp_path / "imagenet")
+    file = root / "ILSVRC2012_img_train.tar"
+    os.truncate(file, file.read_bytes().index(b"n15075141.tar"))
+    with pytest.raises(SourceError, match=r"its last whole member is ILSVRC2012_img_train\.tar/n02119789\.tar"):
+        run(root, tmp_path / "data")
+
+
+def test_damaged_kit(tmp_path):
+    """A kit that cannot be read is named, instead of labels being guessed."""
+    root = make_archives(tmp_path / "imagenet", kit=False)
+    imagenets.write_kit(root)
+    (root / "ILSVRC2012_devkit_t12/data/meta.mat").write_bytes(b"no matrix")
+    with pytest.raises(SourceError, match=r"the development kit .* cannot be read"):
+        run(root, tmp_path / "data")
+
+
+def test_published_sums(tmp_path, monkeypatch):
+    """Archives that are not the published ones are refused when asked, and the right ones pass."""
+    root = make_archives(tmp_path / "imagenet")
+    with pytest.raises(
+        SourceError, match=r"ILSVRC2012_img_train\.tar has MD5 [0-9a-f]{32}, expected 1d675b47d978889d74fa0da5fadfb00e"
+    ):
+        run(root, tmp_path / "data", verify=True)
+    import hashlib
+
+    sums = {name: hashlib.md5((root / name).read_bytes()).hexdigest() for name in archives.MD5}
+    monkeypatch.setattr(archives, "MD5", sums)
+    _, listener = run(root, tmp_path / "data", verify=True)
+    assert listener.notes[0].startswith("MD5 as published: ILSVRC2012_img_train.tar, ")
+    with pytest.raises(DataError, match="has none of ImageNet's official archives"):
+        run(imagenets.make_kaggle(tmp_path / "kaggle"), tmp_path / "other", verify=True)
+
+
+# Hostile archives --------------------------------------------------------------------------------------------------------------
+
+
+def test_hostile_members(tmp_path):
+    """Links, devices and names that lead out are neither followed nor read, but listed; nothing appears outside."""
+    root = make_archives(tmp_path / "imagenet")
+    secret = tmp_path / "secret.JPEG"
+    secret.write_bytes(imagenets.content("secret"))
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, kind, target in (
+            ("n01440764_link.JPEG", tarfile.SYMTYPE, str(secret)),
+            ("n01440764_hard.JPEG", tarfile.LNKTYPE, "../secret.JPEG"),
+            ("n01440764_dev.JPEG", tarfile.CHRTYPE, ""),
+            ("n01440764_fifo.JPEG", tarfile.FIFOTYPE, ""),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
+        for name in (f"{tmp_path}/escaped.JPEG", "../escaped.JPEG", "a/../../escaped.JPEG", "n01440764_0.JPEG"):
+            data = imagenets.content("n01440764_0.JPEG")
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    inner = [
+        (f"{wnid}.tar", imagenets.tar_of([(n, imagenets.content(n)) for n in imagenets.train_names()[wnid]])) for wnid in CLASSES
+    ]
+    inner[0] = ("n01440764.tar", file.getvalue())
+    (root / "ILSVRC2012_img_train.tar").write_bytes(imagenets.tar_of(inner))
+    summary, _ = run(root, tmp_path / "data")
+    assert (summary.splits["train"].records, summary.splits["train"].rejected) == (1 + 5 + 4, 7)
+    with (tmp_path / "data" / "rejected.csv").open(newline="") as rows:
+        reasons = {path.rsplit("/", 1)[1]: reason for path, reason in list(csv.reader(rows))[1:]}
+    assert reasons == {
+        "n01440764_link.JPEG": "a link, which is never followed",
+        "n01440764_hard.JPEG": "a link, which is never followed",
+        "n01440764_dev.JPEG": "a device, which is never opened",
+        "n01440764_fifo.JPEG": "a device, which is never opened",
+        "escaped.JPEG": "a name that leads out of the archive",
+    }
+    assert not list(tmp_path.rglob("escaped*"))
+
+
+def test_bomb_in_an_archive(tmp_path):
+    """A picture that would unpack to thousands of millions of pixels is refused by its header."""
+    from tests.pictures import png
+
+    root = make_archives(tmp_path / "imagenet")
+    val = [(name, imagenets.content(name)) for name in VAL_NAMES[1:]]
+    val.append((VAL_NAMES[0], png(60_000, 60_000, 8, 2, b"")))
+    (root / "ILSVRC2012_img_val.tar").write_bytes(imagenets.tar_of(val))
+    summary, _ = run(root, tmp_path / "data")
+    assert summary.splits["val"].rejected == 1
+    assert "too large: more than 89,478,485 pixels" in (tmp_path / "data" / "rejected.csv").read_text()
+
+
+# The real kit ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_real_kit(ilsvrc_devkit):
+    """1,000 leaves with their ids and words, and labels that are places among the sorted ids: 65, 970, 230 at first."""
+    kit = read_devkit(ilsvrc_devkit)
+    assert kit is not None
+    lines = (ilsvrc_devkit / "data" / "synset_words.txt").read_text().splitlines()
+    places = {line.split(" ", 1)[0]: place for place, line in enumerate(lines)}
+    assert len(kit.truth) == 50_000 and kit.wnids[1] == "n02119789"
+    names = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2, 3, 50_000)]
+    assert [places[str(kit.class_of(name))] for name in names][:3] == [65, 970, 230]
+    assert kit.class_of(names[3]) in places
+    assert kit.class_of("ILSVRC2012_val_00050001.JPEG") is None and kit.class_of("other.JPEG") is None
+    counts = np.bincount([places[str(kit.class_of(f"ILSVRC2012_val_{number:08d}.JPEG"))] for number in range(1, 50_001)])
+    assert counts.tolist() == [50] * 1000
+    words = dict(line.split(" ", 1) for line in lines)
+    assert all(kit.words[wnid] == words[wnid] for wnid in places)
+
+
+def test_words_of_all_thousand_without_a_file(ilsvrc_devkit):
+    """Without kit and mapping file the 1,000 classes get torchvision's names, in the right order."""
+    lines = (ilsvrc_devkit / "data" / "synset_words.txt").read_text().splitlines()
+    wnids = [line.split(" ", 1)[0] for line in lines]
+    words = words_of(wnids)
+    assert (words[0], words[1], words[999]) == ("tench", "goldfish", "toilet tissue")
+    agreeing = sum(word in line for word, line in zip(words, lines, strict=True))
+    assert agreeing > 950  # some are shortened or disambiguated there: "crane bird"
+
+
+def test_kinds_can_be_named(tmp_path):
+    """--source overrides what would be recognised, and fails clearly where it does not fit."""
+    root = make_archives(tmp_path / "imagenet")
+    shutil.copytree(imagenets.make_kaggle(tmp_path / "kaggle"), root, dirs_exist_ok=True)
+    assert find_source(root).kind == "archives"
+    assert find_source(root, kind="kaggle").kind == "kaggle"
+    with pytest.raises(SourceError, match=r"has no train-\*\.parquet"):
+        find_source(root, kind="parquet")
+    assert sum(TRAIN_COUNTS.values()) == len(find_source(root).splits["train"].paths)
