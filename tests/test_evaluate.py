@@ -257,6 +257,14 @@ def test_other_classes(tmp_path, images, classes, message):
     assert caught.value.hint == "evaluate on data that was prepared with the same classes"
 
 
+def test_pictures_without_labels(tmp_path, images):
+    """A store with unknown labels is refused with their number, and nothing is measured on the others."""
+    store = write_store(tmp_path / "test", images, [0, -1, 1, -1, 2], CLASSES)
+    with pytest.raises(DataError, match=r"test has no label for 2 of 5 pictures") as caught:
+        run([store], tiny_weights())
+    assert "--split" in caught.value.hint
+
+
 def test_no_images(tmp_path):
     """A store without images has no error rate."""
     with pytest.raises(DataError, match=re.escape(f"no images in {tmp_path / 'val'}")):

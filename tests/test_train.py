@@ -454,6 +454,26 @@ def test_less_than_an_epoch_leaves_both_files(data, tmp_path):
         assert "val_top1_error" in load_weights(tmp_path / "run" / f"{name}.safetensors").accuracy
 
 
+def test_without_labels_to_test_on(data, tmp_path):
+    """Where val's labels are unknown training goes on without tests, says so, and best is the newest."""
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    with lmdb.open(str(copy / "val")) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"labels", b"\xff" * 4 * 7)
+    reporter = Notes()
+    result = run(copy, tmp_path, recipe=narrow_small(epochs=2), reporter=reporter)
+    assert result.best_top1_error is None
+    assert any("has no labels: no test after each epoch" in line for line in reporter.lines)
+    assert [(row["epoch"], row["step"], "val_loss" in row) for row in rows(tmp_path, kind="epoch")] == [
+        (1, 5, False),
+        (2, 10, False),
+    ]
+    best, last = (load_file(tmp_path / "run" / f"{name}.safetensors") for name in ("best", "last"))
+    assert all(torch.equal(best[name], last[name]) for name in last)
+    trained = load_weights(tmp_path / "run" / "best.safetensors")
+    assert (trained.epoch, trained.accuracy) == (2, {})
+
+
 def test_training_set_smaller_than_a_batch(data, tmp_path):
     """One short batch per epoch."""
     result = run(data, tmp_path, recipe=replace(narrow_small(epochs=2), batch_size=128))

@@ -234,12 +234,12 @@ class Session:
         """Leave a run that can be continued and used: its state, and both weights files even after less than an epoch."""
         if self.saved_step != self.state.step:
             self.save()
-        if not self.state.best:
+        if self.testable and not self.state.best:
             # Not remembered as the best: an uninterrupted run would not have tested here.
             accuracy, _ = self._evaluate()
             self._write_weights(accuracy, best=True)
         elif self.state.step % self.steps_per_epoch:
-            self._write_weights({}, best=False)
+            self._write_weights({}, best=not self.testable)
         self._report_sent()
 
     def _report_sent(self) -> None:

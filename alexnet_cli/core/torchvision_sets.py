@@ -100,11 +100,9 @@ def known_names() -> list[str]:
     """Return the names of torchvision's data sets of pictures."""
     from torchvision import datasets
 
-    return sorted(
-        name
-        for name in datasets.__all__
-        if issubclass(found := getattr(datasets, name), datasets.VisionDataset) and "transform" in _parameters(found.__name__)
-    )
+    found = {name: getattr(datasets, name) for name in datasets.__all__}
+    pictures = [name for name, one in found.items() if isinstance(one, type) and issubclass(one, datasets.VisionDataset)]
+    return sorted(name for name in pictures if "transform" in _parameters(name))
 
 
 def _parameters(name: str) -> dict[str, inspect.Parameter]:
