@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -18,10 +19,11 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from alexnet_cli.core.errors import DataError, SourceError, StoreError
+from alexnet_cli.core.errors import AlexNetError, DataError, DiskFullError, SourceError, StoreError
 from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.store import Store, open_store
+from tests.conftest import resize_disk
 from tests.pictures import make_source, photo, png, saved
 
 SMALL = {"train": {"cat": 30, "dog": 25, "eel": 5}, "val": {"cat": 4, "dog": 3}, "test": {"eel": 2}}
@@ -80,7 +82,7 @@ def content(out: Path) -> dict[str, bytes]:
     return found
 
 
-def refused(message: str, call: Callable[[], object], kind: type[DataError] = StoreError) -> str:
+def refused(message: str, call: Callable[[], object], kind: type[AlexNetError] = StoreError) -> str:
     """Check the text of a refusal; returns its hint."""
     with pytest.raises(kind, match=message) as raised:
         call()
@@ -234,14 +236,18 @@ def longer_source(tmp_path_factory):
 
 
 def test_killed_and_continued(longer_source, tmp_path):
-    """Killed with SIGKILL in mid-work three times, the same call ends with the bytes of an undisturbed one; no worker remains."""
+    """Killed with SIGKILL at ten random moments, no committed record is lost, no worker remains, and the end is the same bytes."""
     prepare(longer_source, tmp_path / "undisturbed", workers=1)
-    for goal in (1, 50, 100):
-        process = start_in_the_background(longer_source, tmp_path / "data")
-        wait_for_records(tmp_path / "data", goal)
+    moments = random.Random(7)
+    counts = [0]
+    for _ in range(10):
+        process = start_in_the_background(longer_source, tmp_path / "data", commit=4)
+        wait_for_records(tmp_path / "data", min(counts[-1] + moments.randint(1, 20), 230))
+        time.sleep(moments.uniform(0, 0.02))
         process.kill()
         process.communicate(timeout=20)  # the workers hold the other end of its stderr: its end is theirs
-        assert goal <= records_written(tmp_path / "data") < 240
+        counts.append(records_written(tmp_path / "data"))
+    assert counts == sorted(counts) and counts[1] > 0
     listener = Listener()
     prepare(longer_source, tmp_path / "data", workers=2, reporter=listener)
     assert any(re.fullmatch(r"continuing at record \d+ of 240 of train", note) for note in listener.notes)
@@ -425,6 +431,52 @@ def test_stop_at_the_first_broken_picture(odd_source, tmp_path):
     ) as raised:
         prepare(odd_source, tmp_path / "data", workers=1, on_error="stop")
     assert "--on-error skip" in raised.value.hint
+
+
+def test_more_rejected_than_borne(odd_source, tmp_path):
+    """Above --max-rejected the work fails, with the list written; with a higher number it goes on where it was."""
+    message = r"3 pictures cannot be read, more than --max-rejected 2; they are listed in .*/data/rejected\.csv"
+    hint = refused(message, lambda: prepare(odd_source, tmp_path / "data", workers=1, max_rejected=2), DataError)
+    assert "higher --max-rejected" in hint
+    assert len((tmp_path / "data/rejected.csv").read_text().splitlines()) == 1 + 3
+    refused("4 pictures cannot be read", lambda: prepare(odd_source, tmp_path / "data", workers=1, max_rejected=3), DataError)
+    prepare(odd_source, tmp_path / "data", workers=1, max_rejected=4)
+    # A complete store is judged too.
+    refused("4 pictures cannot be read", lambda: prepare(odd_source, tmp_path / "data", workers=1, max_rejected=0), DataError)
+
+
+def test_too_little_room(source, small_disk):
+    """A disk that cannot hold the pictures is refused before anything is converted, with both sizes."""
+    message = r"data needs about 13\.8 MB for 69 pictures, 2\.[0-9] MB are free"
+    hint = refused(message, lambda: prepare(source, small_disk / "data", format="raw", workers=1), DiskFullError)
+    assert "--format jpeg" in hint
+    assert not list(small_disk.rglob("data.mdb"))
+
+
+def test_disk_that_fills_up(source, prepared, small_disk, monkeypatch):
+    """A disk that others fill in the meantime ends the work in one line; with room it goes on to the same end."""
+    resize_disk(small_disk, "3m")
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(1_300_000))
+    monkeypatch.setattr("alexnet_cli.core.prepare.refuse_small_disk", lambda *arguments: None)
+    message = r"the disk is full: .*data\.mdb could not be written"
+    refused(message, lambda: prepare(source, small_disk / "data", workers=1, commit_pictures=8), DiskFullError)
+    assert records_written(small_disk / "data") >= 8
+    resize_disk(small_disk, "30m")
+    listener = Listener()
+    prepare(source, small_disk / "data", workers=1, reporter=listener)
+    assert any(note.startswith("continuing at record ") for note in listener.notes)
+    assert content(small_disk / "data") == content(prepared)
+
+
+def test_need_is_said_beforehand(source, prepared, tmp_path):
+    """The need that is announced is about what the stores then take."""
+    listener = Listener()
+    prepare(source, tmp_path / "data", workers=1, reporter=listener)
+    note = next(note for note in listener.notes if "will need" in note)
+    need = float(re.match(r"69 pictures will need about ([0-9.]+) MB; [0-9.,]+ GB are free in ", note)[1])  # type: ignore[index]
+    written = sum(file.stat().st_size for file in (tmp_path / "data").glob("*/data.mdb")) / 1e6
+    assert need == pytest.approx(written, rel=0.3)
 
 
 def test_all_pictures_broken(tmp_path):

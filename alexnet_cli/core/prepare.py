@@ -32,7 +32,7 @@ from alexnet_cli.core.output import (
     write_rejected,
 )
 from alexnet_cli.core.reports import Reporter
-from alexnet_cli.core.sources import KINDS, find_source, require_val
+from alexnet_cli.core.sources import find_source, require_val
 from alexnet_cli.core.splits import NO_LABEL, Selection, Source, Split, select
 from alexnet_cli.core.store import DATA_FILE, FORMAT_VERSION, FORMATS, SPLITS, Store, write_stats
 from alexnet_cli.core.store_writer import COMMIT_PICTURES, StoreWriter
@@ -138,7 +138,6 @@ def _verify(path: Path, reporter: Reporter) -> None:
 
 def _find(source: str | Path, kind: str | None, downloads: Path, selection: Selection, seed: int, reporter: Reporter) -> Source:
     found = find_source(source, kind=kind, downloads=downloads, reporter=reporter)
-    reporter.note(f"source: {KINDS[found.kind].description} ({found.kind})")
     found = select(found, selection, seed)
     require_val(found)
     for lack in found.lacks:

@@ -69,6 +69,7 @@ def find_source(
     if str(source).startswith(PREFIX):
         if kind not in (None, "torchvision"):
             raise SourceError(f"{source} is not of kind {kind}", hint="leave out --source")
+        _say("torchvision", reporter)
         return list_data_set(str(source).removeprefix(PREFIX), downloads, reporter)
     path = Path(source)
     if not path.exists():
@@ -77,7 +78,12 @@ def find_source(
         raise SourceError(f"{path} is a file, expected a folder of pictures", hint=_hint_for_file(path))
     if kind is None:
         kind = next((name for name, form in KINDS.items() if form.fits(path)), "folders")
+    _say(kind, reporter)
     return KINDS[kind].list(path, reporter)
+
+
+def _say(kind: str, reporter: Reporter) -> None:
+    reporter.note(f"source: {KINDS[kind].description} ({kind})")
 
 
 def require_val(source: Source) -> None:
