@@ -19,7 +19,7 @@ from alexnet_cli.core.folders import FOLDERS, is_picture, label_flat, list_val
 from alexnet_cli.core.imagenet import WNID, ClassOf, read_devkit, read_words, words_of
 from alexnet_cli.core.places import Ranges
 from alexnet_cli.core.reports import Reporter
-from alexnet_cli.core.splits import Source, Split, everything
+from alexnet_cli.core.splits import NO_LABEL, Source, Split, everything
 
 TRAIN, VAL, TEST = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_img_test*.tar"
 INNER_FOLDERS = ("train", "ILSVRC2012_img_train", ".")  # where the tars of the classes lie, once the outer one is extracted
@@ -178,8 +178,9 @@ def _flat(path: Path, archive: Path, classes: tuple[str, ...], class_of: ClassOf
     if not members.paths:
         raise SourceError(f"{archive} has no pictures", hint="download it again")
     labels, lacks = label_flat(name, [class_of(one) for one in members.paths], classes)
-    split = members.split(name, [-2 if label is None else label for label in labels])
-    return split.take(np.flatnonzero(split.labels > -2)), lacks
+    split = members.split(name, [NO_LABEL if label is None else label for label in labels])
+    kept = [index for index, label in enumerate(labels) if label is not None]
+    return split.take(np.array(kept, dtype=np.int64)), lacks
 
 
 def _danger(member: tarfile.TarInfo) -> str:

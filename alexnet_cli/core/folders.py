@@ -25,8 +25,9 @@ def list_folders(path: Path) -> Source:
     Raises SourceError naming what is missing or superfluous.
     """
     if not (path / "train").is_dir() and len(_class_folders(path)) > 1 and not _has_split(path):
-        train = _class_split(path, "", _train_classes(path))
         classes = _train_classes(path)
+        train = _class_split(path, "", classes)
+        _refuse_empty_classes(train, classes)
         return Source("folders", path, {"train": train}, classes, words_of(classes, read_words(path)))
     return _list(path, "", "folders", None, [read_words(path)])
 
@@ -182,7 +183,10 @@ def _refuse_empty_classes(train: Split, classes: tuple[str, ...]) -> None:
     counts = np.bincount(train.labels, minlength=len(classes))
     empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
     if empty:
-        raise SourceError(f"{train.folder}/ has no pictures in {some(empty)}", hint="fill or remove the empty class folders")
+        raise SourceError(
+            f"{f'{train.folder}/' if train.folder else 'the source'} has no pictures in {some(empty)}",
+            hint="fill or remove the empty class folders",
+        )
 
 
 def some(names: Iterable[str], shown: int = 3) -> str:
