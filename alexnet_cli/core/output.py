@@ -38,10 +38,11 @@ MARK = "alexnet prepare"
 class Plan:
     """What decides every byte of an output; stored as `prepare.json`.
 
-    quality: None for raw pictures. limit: None for all. listing: the source's fingerprint. pictures: to be converted, by split.
-    classes, per_class, holdout: the selection, None for all.
+    kind: of the source. quality: None for raw pictures. limit: None for all. listing: the source's fingerprint. pictures: to be
+    converted, by split. classes, per_class, holdout: the selection, None for all.
     """
 
+    kind: str
     format: str
     quality: int | None
     limit: int | None

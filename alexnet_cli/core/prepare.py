@@ -160,6 +160,7 @@ def _plan(source: Source, format: str, quality: int, limit: int | None, seed: in
     pictures = {name: min(len(split.paths), limit or len(split.paths)) for name, split in source.splits.items()}
     classes = sorted(selection.classes) if isinstance(selection.classes, tuple) else selection.classes
     return Plan(
+        source.kind,
         format,
         quality if format == "jpeg" else None,
         limit,
