@@ -318,7 +318,7 @@ def test_changed_source_is_refused(tmp_path):
     source = make_source(tmp_path / "source")
     prepare(source, tmp_path / "data", workers=1)
     (source / "train/cat/cat_0.jpg").write_bytes(saved(photo(50, 50, 99), "JPEG"))
-    message = "was prepared otherwise: other pictures, sizes, classes or words in the source"
+    message = r"was prepared otherwise: names, sizes or labels of train's pictures \([0-9a-f]{8} there, [0-9a-f]{8} now\)"
     refused(message, lambda: prepare(source, tmp_path / "data"))
     shutil.copy(source / "train/cat/cat_1.jpg", source / "train/cat/new.jpg")
     refused("pictures {'train': 9, 'val': 3} there, {'train': 10, 'val': 3} now; ", lambda: prepare(source, tmp_path / "data"))
@@ -437,14 +437,17 @@ def test_stop_at_the_first_broken_picture(odd_source, tmp_path):
 
 def test_more_rejected_than_borne(odd_source, tmp_path):
     """Above --max-rejected the work fails, with the list written; with a higher number it goes on where it was."""
-    message = r"3 pictures cannot be read, more than --max-rejected 2; they are listed in .*/data/rejected\.csv"
+    message = r"pictures that cannot be read: 3, more than --max-rejected 2; they are listed in .*/data/rejected\.csv"
     hint = refused(message, lambda: prepare(odd_source, tmp_path / "data", workers=1, max_rejected=2), DataError)
-    assert "higher --max-rejected" in hint
+    assert hint == "raise the number, or repair the source and make the store anew with --force"
     assert len((tmp_path / "data/rejected.csv").read_text().splitlines()) == 1 + 3
-    refused("4 pictures cannot be read", lambda: prepare(odd_source, tmp_path / "data", workers=1, max_rejected=3), DataError)
+    refused("pictures that cannot be read: 4", lambda: prepare(odd_source, tmp_path / "data", workers=1, max_rejected=3), DataError)
     prepare(odd_source, tmp_path / "data", workers=1, max_rejected=4)
     # A complete store is judged too.
-    refused("4 pictures cannot be read", lambda: prepare(odd_source, tmp_path / "data", workers=1, max_rejected=0), DataError)
+    refused("pictures that cannot be read: 4", lambda: prepare(odd_source, tmp_path / "data", workers=1, max_rejected=0), DataError)
+    refused(
+        "more than --on-error stop allows", lambda: prepare(odd_source, tmp_path / "data", workers=1, on_error="stop"), DataError
+    )
 
 
 def test_too_little_room(source, small_disk):

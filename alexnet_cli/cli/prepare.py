@@ -1,4 +1,4 @@
-"""`alexnet prepare`: pictures in class folders become stores."""
+"""`alexnet prepare`: a source of pictures becomes stores."""
 
 from enum import Enum
 from pathlib import Path
@@ -141,7 +141,7 @@ def _classes(value: str | None) -> tuple[str, ...] | int | None:
     if value is None:
         return None
     names = tuple(name.strip() for name in value.split(",") if name.strip())
-    return int(names[0]) if len(names) == 1 and names[0].isdigit() else names
+    return int(names[0]) if len(names) == 1 and names[0].isdecimal() else names
 
 
 def _print(summary: "PrepareSummary") -> None:

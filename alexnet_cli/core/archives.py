@@ -7,7 +7,7 @@ name and read by offset; links, devices and names that lead out of the archive a
 import hashlib
 import os
 import tarfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,8 +15,19 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.core.errors import SourceError
-from alexnet_cli.core.folders import FOLDERS, is_picture, label_flat, list_val
-from alexnet_cli.core.imagenet import WNID, ClassOf, read_devkit, read_words, words_of
+from alexnet_cli.core.folders import FOLDERS, is_picture, label_flat, list_test, list_train, list_val
+from alexnet_cli.core.imagenet import (
+    SOLUTION,
+    WNID,
+    ClassOf,
+    find_upwards,
+    read_annotations,
+    read_devkit,
+    read_solution,
+    read_words,
+    unknown_class,
+    words_of,
+)
 from alexnet_cli.core.places import Ranges
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.splits import NO_LABEL, Source, Split, everything
@@ -30,6 +41,8 @@ MD5 = {  # published by the makers
 }
 BLOCK = tarfile.BLOCKSIZE
 HASHED_AT_A_TIME = 1 << 22
+LARGEST = 1 << 28  # bytes of a picture's file: it is read whole
+GZIP = b"\x1f\x8b"
 TWO_OR_MORE = "expected the tars of two classes or more, named WNID.tar"
 
 
@@ -43,16 +56,28 @@ class Members:
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+    def begin(self, file: Path) -> None:
+        """Begin with another archive, which may be a part of the same file as the last one."""
+        self.seen.clear()
+        if not self.files or self.files[-1] != file:
+            self.files.append(file)
 
     def add(self, member: tarfile.TarInfo, name: str, start: int) -> None:
         """Take a picture, refuse what could lead elsewhere, pass over folders and files that are no pictures.
 
         name: inside the source. start: of the archive in the newest file, bytes.
         """
+        if not is_picture(Path(member.name).name) or member.isdir():
+            return
         reason = _danger(member)
+        if not reason and name in self.seen:
+            name, reason = f"{name} (again)", "a second picture of this name"
+        self.seen.add(name)
         if reason:
             self.refused.append((name, reason))
-        elif member.isreg() and is_picture(Path(member.name).name):
+        else:
             self.paths.append(name)
             self.which.append(len(self.files) - 1)
             self.offsets.append(start + member.offset_data)
@@ -85,18 +110,38 @@ def list_archives(path: Path, reporter: Reporter) -> Source:
     archives = find_train(path)
     if not archives:
         raise SourceError(f"{path} has no {TRAIN}, nor the tars of the classes", hint=TWO_OR_MORE)
-    kit = read_devkit(path)
     members, names = _train_members(path, archives, reporter)
     classes = tuple(sorted(set(names)))
     if len(classes) < 2:
-        raise SourceError(f"{archives[0]} has {len(classes)} classes", hint=TWO_OR_MORE)
+        raise SourceError(f"{archives[0]} has {len(classes)} class", hint=TWO_OR_MORE)
     labels = {name: label for label, name in enumerate(classes)}
     folder = TRAIN if archives == [path / TRAIN] else archives[0].parent.relative_to(path).as_posix()
-    splits = {"train": members.split(folder, [labels[name] for name in names])}
-    splits |= (val := _val(path, classes, kit.class_of if kit else _unknown))[0]
-    for archive in sorted(path.glob(TEST)):
-        splits["test"] = _flat(path, archive, classes, _unknown)[0]
-    return Source("archives", path, splits, classes, words_of(classes, kit.words if kit else {}, read_words(path)), val[1])
+    train = members.split(folder, [labels[name] for name in names])
+    return _with_others("archives", path, train, classes)
+
+
+def list_imagenet(path: Path) -> Source:
+    """List ImageNet with extracted training pictures: train/WNID/, the others in class folders, flat, or in their archives.
+
+    Tiny ImageNet is laid out like it, with a file of its own for val's labels.
+    """
+    train, classes = list_train(path)
+    return _with_others("imagenet", path, train, classes)
+
+
+def _with_others(kind: str, path: Path, train: Split, classes: tuple[str, ...]) -> Source:
+    """Add the validation and test pictures in a folder to the training pictures."""
+    kit, annotations, solution = read_devkit(path), path / "val" / "val_annotations.txt", find_upwards(path, SOLUTION)
+    class_of: ClassOf = unknown_class
+    if kit:
+        class_of = kit.class_of
+    elif annotations.is_file():
+        class_of = read_annotations(annotations)
+    elif solution:
+        class_of = read_solution(solution)
+    val, lacks = _val(path, classes, class_of)
+    splits = {"train": train, **val, **_test(path, classes)}
+    return Source(kind, path, splits, classes, words_of(classes, kit.words if kit else {}, read_words(path)), lacks)
 
 
 def verify_archives(path: Path, reporter: Reporter) -> list[str]:
@@ -119,20 +164,18 @@ def verify_archives(path: Path, reporter: Reporter) -> list[str]:
     return present
 
 
-def _unknown(name: str) -> None:
-    return None
-
-
 def _train_members(path: Path, archives: list[Path], reporter: Reporter) -> tuple[Members, list[str]]:
     """Return the training pictures, and the class of each."""
     members, names = Members(), []
-    inner = [one for archive in archives for one in _inner_archives(path, archive, members)]
+    inner = [one for archive in archives for one in _inner_archives(path, archive)]
+    twice = [name for name, count in Counter(name for _, name, _, _ in inner).items() if count > 1]
+    if twice:
+        raise SourceError(f"{archives[0]} has {twice[0]} twice", hint="get the archive again")
     reporter.start("reading archives", len(inner), "classes")
     for file, name, start, size in inner:
-        if not members.files or members.files[-1] != file:
-            members.files.append(file)
+        members.begin(file)
         before = len(members.paths)
-        for member in _walk(file, name, start, size):
+        for member in _walk(file, name, start, size, before=members.paths[-1] if members.paths else ""):
             members.add(member, f"{name}/{_plain(member)}", start)
         if len(members.paths) == before:
             raise SourceError(f"{path / name} has no pictures", hint="every class must have pictures; get the archive again")
@@ -145,7 +188,7 @@ def _train_members(path: Path, archives: list[Path], reporter: Reporter) -> tupl
     return members, names
 
 
-def _inner_archives(path: Path, archive: Path, members: Members) -> Iterator[tuple[Path, str, int, int]]:
+def _inner_archives(path: Path, archive: Path) -> Iterator[tuple[Path, str, int, int]]:
     """Return the archive of each class: its file, its name inside the source, where in the file it starts, and its size."""
     name, size = archive.relative_to(path).as_posix(), archive.stat().st_size
     if archive.name != TRAIN:
@@ -153,9 +196,9 @@ def _inner_archives(path: Path, archive: Path, members: Members) -> Iterator[tup
         return
     # A cut archive ends within its last inner one, which then names the last whole picture.
     for member in _walk(archive, name, 0, size, cut=True):
-        if _danger(member):
-            members.refused.append((f"{name}/{_plain(member)}", _danger(member)))
-        elif member.isreg() and WNID.fullmatch(Path(member.name).stem) and member.name.endswith(".tar"):
+        if WNID.fullmatch(Path(member.name).stem) and member.name.endswith(".tar"):
+            if _danger(member):
+                raise SourceError(f"{name}/{_plain(member)} is {_danger(member)}", hint="get the archive again")
             yield archive, f"{name}/{_plain(member)}", member.offset_data, min(member.size, size - member.offset_data)
 
 
@@ -170,8 +213,18 @@ def _val(path: Path, classes: tuple[str, ...], class_of: ClassOf) -> tuple[dict[
     return {}, ()
 
 
+def _test(path: Path, classes: tuple[str, ...]) -> dict[str, Split]:
+    archives = sorted(path.glob(TEST))
+    if len(archives) > 1:
+        raise SourceError(f"{path} has both {archives[0].name} and {archives[1].name}, expected one of them", hint="move one away")
+    if archives:
+        return {"test": _flat(path, archives[0], classes, unknown_class)[0]}
+    return {"test": list_test(path, "test", classes)} if (path / "test").is_dir() else {}
+
+
 def _flat(path: Path, archive: Path, classes: tuple[str, ...], class_of: ClassOf) -> tuple[Split, tuple[str, ...]]:
-    members = Members([archive])
+    members = Members()
+    members.begin(archive)
     name = archive.relative_to(path).as_posix()
     for member in _walk(archive, name, 0, archive.stat().st_size):
         members.add(member, f"{name}/{_plain(member)}", 0)
@@ -191,6 +244,8 @@ def _danger(member: tarfile.TarInfo) -> str:
         return "a device, which is never opened"
     if member.issparse():
         return "a sparse file, whose bytes do not lie in one piece"
+    if member.size > LARGEST:
+        return f"of {member.size:,} bytes, more than {LARGEST:,}"
     if member.name.startswith("/") or ".." in Path(member.name).parts:
         return "a name that leads out of the archive"
     return ""
@@ -220,10 +275,11 @@ class _Part:
         return self._at
 
 
-def _walk(file: Path, name: str, start: int, size: int, *, cut: bool = False) -> Iterator[tarfile.TarInfo]:
+def _walk(file: Path, name: str, start: int, size: int, *, before: str = "", cut: bool = False) -> Iterator[tarfile.TarInfo]:
     """Return the members of the tar in a part of a file.
 
-    cut: return a last member that is not all there too. Else raises SourceError where the tar ends before its end mark.
+    cut: return a last member that is not all there too. Else raises SourceError where the tar ends before its end mark, naming
+    its last whole member, or `before`, the last one of the archive before.
     """
     descriptor = os.open(file, os.O_RDONLY)
     whole, end = "", 0  # the last member that is all there, and where its content ends
@@ -243,7 +299,12 @@ def _walk(file: Path, name: str, start: int, size: int, *, cut: bool = False) ->
     except tarfile.TarError as error:
         if cut and whole:
             return
-        last = f"its last whole member is {name}/{whole}" if whole else f"{name} has no whole member"
+        if os.pread(descriptor, len(GZIP), start) == GZIP:
+            raise SourceError(
+                f"{file}: {name} is compressed by gzip, expected a plain tar", hint="unpack it with gunzip"
+            ) from error
+        last = f"{name}/{whole}" if whole else before
+        last = f"its last whole member is {last}" if last else f"{name} has no whole member"
         raise SourceError(f"{file} is cut short or damaged: {last}", hint="download it again") from error
     finally:
         os.close(descriptor)

@@ -7,13 +7,24 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.core.errors import SourceError
-from alexnet_cli.core.imagenet import ClassOf, read_annotations, read_devkit, read_solution, read_words, words_of
+from alexnet_cli.core.imagenet import (
+    KIT_WANTED,
+    MAPPING,
+    SOLUTION,
+    WNID,
+    ClassOf,
+    find_upwards,
+    read_solution,
+    read_words,
+    unknown_class,
+    words_of,
+)
 from alexnet_cli.core.places import Files
 from alexnet_cli.core.splits import NO_LABEL, Source, Split, everything
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2")
 FOLDERS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
-KAGGLE = "ILSVRC/Data/CLS-LOC"
+KAGGLE = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")
 LAYOUT = "expected train/CLASS/*.jpg and val/CLASS/*.jpg (or validation/), perhaps test/CLASS/*.jpg, with two classes or more"
 
 
@@ -25,38 +36,50 @@ def list_folders(path: Path) -> Source:
     Raises SourceError naming what is missing or superfluous.
     """
     if not (path / "train").is_dir() and len(_class_folders(path)) > 1 and not _has_split(path):
-        classes = _train_classes(path)
-        train = _class_split(path, "", classes)
-        _refuse_empty_classes(train, classes)
-        return Source("folders", path, {"train": train}, classes, words_of(classes, read_words(path)))
-    return _list(path, "", "folders", None, [read_words(path)])
+        return _list_classes_alone(path)
+    return list_tree(path, "", "folders", None, [read_words(path)])
 
 
-def list_imagenet(path: Path) -> Source:
-    """List ImageNet's extracted archives: train/WNID/, and val/ as class folders or flat beside the development kit.
+def _list_classes_alone(path: Path) -> Source:
+    """List class folders without splits. Every one must hold pictures itself, lest any two folders be taken for classes."""
+    classes = _train_classes(path)
+    splits = [name for name in classes if name.lower() in {other for names in FOLDERS.values() for other in names}]
+    if splits:
+        raise SourceError(f"{path} has {splits[0]}/, expected {splits[0].lower()}/ in small letters", hint=LAYOUT)
+    without = [name for name in classes if not any(is_picture(entry) for entry in os.listdir(path / name))]
+    if without:
+        raise SourceError(f"{path} has no folder train/, and {some(without)} of it no pictures", hint=LAYOUT)
+    return Source("folders", path, {"train": _class_split(path, "", classes)}, classes, words_of(classes, read_words(path)))
 
-    Tiny ImageNet is laid out like it, with a file of its own for val's labels.
-    """
-    kit, annotations = read_devkit(path), path / "val" / "val_annotations.txt"
-    class_of = kit.class_of if kit else read_annotations(annotations) if annotations.is_file() else _unknown
-    return _list(path, "", "imagenet", class_of, [kit.words if kit else {}, read_words(path)])
+
+def kaggle_base(path: Path) -> str | None:
+    """Return where below a folder Kaggle's train/ lies, None where it does not."""
+    return next((base for base in KAGGLE if (path / base / "train").is_dir()), None)
 
 
 def list_kaggle(path: Path) -> Source:
     """List Kaggle's layout of ImageNet: ILSVRC/Data/CLS-LOC/{train,val,test}, LOC_val_solution.csv, LOC_synset_mapping.txt."""
-    solution = path / "LOC_val_solution.csv"
-    return _list(path, KAGGLE, "kaggle", read_solution(solution) if solution.is_file() else _unknown, [read_words(path)])
-
-
-def _unknown(name: str) -> None:
-    return None
+    base = kaggle_base(path)
+    if base is None:
+        raise SourceError(f"{path} has no {KAGGLE[0]}/train", hint="name the folder that Kaggle's archive was unpacked to")
+    solution, mapping = (find_upwards(path, name) for name in (SOLUTION, MAPPING))
+    class_of = read_solution(solution) if solution else unknown_class
+    return list_tree(path, base, "kaggle", class_of, [read_words(mapping.parent) if mapping else {}])
 
 
 def _has_split(path: Path) -> bool:
     return any((path / name).is_dir() for names in FOLDERS.values() for name in names)
 
 
-def _list(path: Path, base: str, kind: str, class_of: ClassOf | None, known: list[dict[str, str]]) -> Source:
+def list_train(path: Path) -> tuple[Split, tuple[str, ...]]:
+    """List the class folders of train/; return the pictures and the classes."""
+    classes = _train_classes(path / "train")
+    train = _class_split(path, "train", classes)
+    _refuse_empty_classes(train, classes)
+    return train, classes
+
+
+def list_tree(path: Path, base: str, kind: str, class_of: ClassOf | None, known: list[dict[str, str]]) -> Source:
     """List the splits under path/base; class_of: labels of pictures in a flat val/, None where val must have class folders."""
     folders = _split_folders(path / base)
     names = {split: f"{base}/{folder}".lstrip("/") for split, folder in folders.items()}
@@ -67,10 +90,7 @@ def _list(path: Path, base: str, kind: str, class_of: ClassOf | None, known: lis
     if "val" in names:
         splits["val"], lacks = list_val(path, names["val"], classes, class_of)
     if "test" in names:
-        flat = not _class_folders(path / names["test"])
-        splits["test"] = (
-            flat_split(path, names["test"], classes, _unknown)[0] if flat else _class_split(path, names["test"], classes)
-        )
+        splits["test"] = list_test(path, names["test"], classes)
     return Source(kind, path, splits, classes, words_of(classes, *known), lacks)
 
 
@@ -107,10 +127,25 @@ def has_class_folders(folder: Path) -> bool:
 
 
 def list_val(path: Path, folder: str, classes: tuple[str, ...], class_of: ClassOf | None) -> tuple[Split, tuple[str, ...]]:
-    """List validation pictures, in class folders or else flat; return them and what they lack, a sentence each."""
-    if class_of is None or set(_class_folders(path / folder)) & set(classes):
+    """List validation pictures, in class folders or flat; return them and what they lack, a sentence each."""
+    sorted_in = [name for name in _class_folders(path / folder) if name in classes or WNID.fullmatch(name)]
+    if class_of is not None and sorted_in:
+        flat = sum(is_picture(name) for name in os.listdir(path / folder))
+        if flat:
+            raise SourceError(
+                f"{path / folder} has {flat:,} pictures beside {len(sorted_in):,} class folders",
+                hint="sort all of them into class folders, or none",
+            )
+    if class_of is None or sorted_in:
         return _class_split(path, folder, classes), ()
     return flat_split(path, folder, classes, class_of)
+
+
+def list_test(path: Path, folder: str, classes: tuple[str, ...]) -> Split:
+    """List test pictures, in class folders, or flat and without labels."""
+    if _class_folders(path / folder):
+        return _class_split(path, folder, classes)
+    return flat_split(path, folder, classes, unknown_class)[0]
 
 
 def _class_split(path: Path, folder: str, classes: tuple[str, ...]) -> Split:
@@ -147,12 +182,12 @@ def label_flat(folder: str, names: list[str | None], classes: tuple[str, ...]) -
     places = {name: label for label, name in enumerate(classes)}
     labels = [NO_LABEL if name is None else places.get(name) for name in names]
     lacks = []
-    without = labels.count(NO_LABEL)
+    without, foreign = labels.count(NO_LABEL), labels.count(None)
     if without:
         some_or_all = "has no labels" if without == len(labels) else f"has no labels for {without:,} of {len(labels):,} pictures"
-        lacks.append(f"{folder} {some_or_all}: training cannot be tested on it, nor evaluated")
-    if None in labels:
-        lacks.append(f"{labels.count(None):,} pictures of {folder} are of classes that train lacks: left out")
+        lacks.append(f"{folder} {some_or_all}: evaluate and the test after each epoch will lack them; {KIT_WANTED}")
+    if foreign:
+        lacks.append(f"left out of {folder}, as train lacks their classes: {foreign:,} of {len(labels):,} pictures")
     return labels, tuple(lacks)
 
 
@@ -168,10 +203,13 @@ def _pictures(folder: Path, name: str) -> Iterator[tuple[str, int]]:
         if entry.is_dir(follow_symlinks=False):
             yield from _pictures(Path(entry.path), f"{name}/{entry.name}")
         elif is_picture(entry.name):
-            if entry.is_file():
-                yield f"{name}/{entry.name}", entry.stat().st_size
-            elif entry.is_symlink() and not os.path.exists(entry.path):
-                yield f"{name}/{entry.name}", -1  # kept, so that it is named among the rejected
+            try:
+                if entry.is_file():
+                    yield f"{name}/{entry.name}", entry.stat().st_size
+                elif entry.is_symlink() and not os.path.exists(entry.path):
+                    yield f"{name}/{entry.name}", -1  # kept, so that it is named among the rejected
+            except OSError:  # a link to itself
+                yield f"{name}/{entry.name}", -1
 
 
 def is_picture(name: str) -> bool:
@@ -184,7 +222,7 @@ def _refuse_empty_classes(train: Split, classes: tuple[str, ...]) -> None:
     empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
     if empty:
         raise SourceError(
-            f"{f'{train.folder}/' if train.folder else 'the source'} has no pictures in {some(empty)}",
+            f"{train.folder}/ has no pictures in {some(empty)}",
             hint="fill or remove the empty class folders",
         )
 

@@ -8,6 +8,7 @@ import csv
 import io
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,14 @@ from pathlib import Path
 from alexnet_cli.core.errors import SourceError
 
 NUM_CLASSES, NUM_VAL = 1000, 50_000
-WNID = re.compile(r"n\d{8}")
+WNID = re.compile(r"(?<![A-Za-z0-9])n\d{8}(?!\d)")
 VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.")
 META, GROUND_TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
-KIT_FOLDERS = ("ILSVRC2012_devkit_t12/data", "data", "devkit/data", ".")
-KIT_ARCHIVES = "*devkit*.tar.gz"
-WORDS_FILES = ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt")
-SOLUTION = "LOC_val_solution.csv"
+KIT_FOLDERS = ("data", "*/data", "*/*/data")
+KIT_ARCHIVES = ("ILSVRC2012_devkit*.tar.gz", "ILSVRC2012_devkit*.tgz", "ILSVRC2012_devkit*.tar")
+KIT_WANTED = "put ILSVRC2012_devkit_t12.tar.gz beside it for them"
+SOLUTION, MAPPING = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
+WORDS_FILES = ("synset_words.txt", MAPPING, "words.txt")
 
 # From a picture's file name to its class id, None where it is unknown.
 ClassOf = Callable[[str], str | None]
@@ -47,35 +49,50 @@ def read_devkit(path: Path) -> Devkit | None:
 
     Raises SourceError when it is damaged.
     """
-    for folder in KIT_FOLDERS:
-        if (path / folder / META).is_file():
-            return _read_kit(path / folder, lambda name, place=path / folder: (place / name).read_bytes())  # type: ignore[misc]
-    for archive in sorted(path.glob(KIT_ARCHIVES)):
-        with tarfile.open(archive, "r:gz") as tar:
-            members = {Path(member.name).name: member for member in tar if member.isreg()}
+    for place in (path, *(place for pattern in KIT_FOLDERS for place in sorted(path.glob(pattern)))):
+        if (place / META).is_file() and (place / GROUND_TRUTH).is_file():
+            return _read_kit(place, lambda: {name: (place / name).read_bytes() for name in (META, GROUND_TRUTH)})  # noqa: B023
+    archives = [archive for pattern in KIT_ARCHIVES for archive in sorted(path.glob(pattern))]
+    return _read_kit(archives[0], lambda: _archived(archives[0])) if archives else None
 
-            def content(name: str, tar: tarfile.TarFile = tar, members: dict[str, tarfile.TarInfo] = members) -> bytes:
-                file = tar.extractfile(members[name])  # read, never written: where the member would lie does not matter
+
+def _archived(archive: Path) -> dict[str, bytes]:
+    """Return the kit's files from its archive; they are read, never written, so where members would lie does not matter."""
+    found = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = Path(member.name).name
+            if member.isreg() and name in (META, GROUND_TRUTH):
+                file = tar.extractfile(member)
                 assert file is not None
-                return file.read()
-
-            return _read_kit(archive, content)
-    return None
+                found[name] = file.read()
+    return found
 
 
-def _read_kit(place: Path, content: Callable[[str], bytes]) -> Devkit:
+def _read_kit(place: Path, content: Callable[[], dict[str, bytes]]) -> Devkit:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
     try:
-        synsets = loadmat(io.BytesIO(content(META)), squeeze_me=True)["synsets"]
+        files = content()
+        synsets = loadmat(io.BytesIO(files[META]), squeeze_me=True)["synsets"]
         numbers, wnids, words = (synsets[name].tolist() for name in ("ILSVRC2012_ID", "WNID", "words"))
-        truth = tuple(int(line) for line in content(GROUND_TRUTH).split())
-    except (OSError, KeyError, ValueError, TypeError, MatReadError, tarfile.TarError) as error:
+        truth = tuple(int(line) for line in files[GROUND_TRUTH].split())
+    except (OSError, EOFError, zlib.error, LookupError, ValueError, TypeError, MatReadError, tarfile.TarError) as error:
         raise SourceError(
             f"the development kit {place} cannot be read: {error}", hint="get it anew, or move it away to prepare without it"
         ) from error
     return Devkit(dict(zip(numbers, wnids, strict=True)), dict(zip(wnids, words, strict=True)), truth)
+
+
+def find_upwards(path: Path, name: str, levels: int = 3) -> Path | None:
+    """Return the file of that name in a folder or one of those that hold it, None where there is none."""
+    return next((folder / name for folder in (path, *path.resolve().parents[:levels]) if (folder / name).is_file()), None)
+
+
+def unknown_class(name: str) -> None:
+    """Return None: nothing is known of a picture's class."""
+    return None
 
 
 def read_solution(path: Path) -> ClassOf:
@@ -84,10 +101,11 @@ def read_solution(path: Path) -> ClassOf:
     Raises SourceError when it is no such file.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            labels = {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
-    except (OSError, KeyError, IndexError, AttributeError, UnicodeDecodeError, csv.Error) as error:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [(row["ImageId"], (row["PredictionString"] or "").split()) for row in csv.DictReader(file)]
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{path} cannot be read: {error!r}", hint="expected the columns ImageId and PredictionString") from error
+    labels = {name: predicted[0] for name, predicted in rows if predicted}
     return lambda name: labels.get(Path(name).stem)
 
 

@@ -94,6 +94,7 @@ def decode_record(value: bytes, format: Literal["jpeg", "raw"]) -> NDArray[np.ui
 
 def _read(source: bytes | Path | Image.Image, exif_orientation: bool) -> Image.Image:
     if isinstance(source, Image.Image):
+        _refuse_bomb(source)
         return _rgb(source)
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:

@@ -38,7 +38,8 @@ MARK = "alexnet prepare"
 class Plan:
     """What decides every byte of an output; stored as `prepare.json`.
 
-    kind: of the source. quality: None for raw pictures. limit: None for all. listing: the source's fingerprint. pictures: to be
+    kind: of the source. quality: None for raw pictures. limit: None for all. listing: the source's
+    fingerprint, by part. pictures: to be
     converted, by split. classes, per_class, holdout: the selection, None for all.
     """
 
@@ -47,7 +48,7 @@ class Plan:
     quality: int | None
     limit: int | None
     seed: int
-    listing: str
+    listing: dict[str, str]
     pictures: dict[str, int]
     format_version: int = FORMAT_VERSION
     classes: list[str] | int | None = None
@@ -71,24 +72,33 @@ def exclusive(out: Path) -> Iterator[None]:
         yield
 
 
-def claim(out: Path, plan: Plan, *, force: bool) -> Literal["new", "interrupted", "complete"]:
-    """Decide what to do with an output and make it ours.
+State = Literal["new", "replaced", "interrupted", "complete"]
 
-    force: delete a complete or different output of `prepare`; an interrupted one with the same plan is still continued.
+
+def examine(out: Path, plan: Plan, *, force: bool) -> State:
+    """Say what is to be done with an output, without touching it.
+
+    force: replace a complete or different output of `prepare`; an interrupted one with the same plan is still continued.
     Returns "complete" when there is nothing to do. Raises StoreError when something is in the way.
     """
     there = read_plan(out)
     if there is None:
         _refuse_others(out)
-    else:
-        state, obstacle = _state(out, plan, there)
-        if state == "interrupted" or (state == "complete" and not force):
-            return state
-        if not force:
-            raise obstacle
+        return "new"
+    state, obstacle = _state(out, plan, there)
+    if state == "interrupted" or (state == "complete" and not force):
+        return state
+    if not force:
+        raise obstacle
+    return "replaced"
+
+
+def claim(out: Path, plan: Plan, state: State) -> None:
+    """Make an output ours, as `examine` said: clear what is to be replaced, and write the plan."""
+    if state == "replaced":
         _clear(out)
-    write_atomically(out / PLAN_FILE, partial(_put, content=_plan_text(plan)))
-    return "new"
+    if state in ("new", "replaced"):
+        write_atomically(out / PLAN_FILE, partial(_put, content=_plan_text(plan)))
 
 
 def read_plan(out: Path) -> dict[str, Any] | None:
@@ -120,7 +130,10 @@ def write_rejected(out: Path, own: Collection[str], rejected: Sequence[tuple[str
     if not rows and not before:
         return
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("path", "reason"), *rows])
+    writer = csv.writer(text, lineterminator="\n")
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in (("path", "reason"), *rows):
+        (quoting if "\r" in "".join(row) else writer).writerow(row)  # a lone CR is a line's end to readers, not to this writer
     content = text.getvalue().encode("utf-8", "surrogateescape")  # file names are bytes, not always UTF-8
     write_atomically(out / REJECTED_FILE, partial(_put, content=content))
 
@@ -167,8 +180,13 @@ def _refuse_others(out: Path) -> None:
 
 def _differences(there: dict[str, Any], now: dict[str, Any]) -> str:
     changed = [f"{key} {there.get(key)} there, {now[key]} now" for key in now if key != "listing" and there.get(key) != now[key]]
-    if there.get("listing") != now["listing"]:
-        changed.append("other pictures, sizes, classes or words in the source")
+    listed = there.get("listing")
+    before: dict[str, str] = listed if isinstance(listed, dict) else {}
+    parts = {"classes": "classes or words"}
+    for name, digest in now["listing"].items():
+        if before.get(name) != digest:
+            what = parts.get(name, f"names, sizes or labels of {name}'s pictures")
+            changed.append(f"{what} ({before.get(name, 'none')[:8]} there, {digest[:8]} now)")
     return "; ".join(changed)
 
 

@@ -6,7 +6,7 @@ are kept in memory. Needs pyarrow, the extra `parquet`.
 
 import json
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet_cli.core.errors import SourceError
+from alexnet_cli.core.errors import ImageError, SourceError
 from alexnet_cli.core.imagenet import WNID, read_words, words_of
 from alexnet_cli.core.places import Place
 from alexnet_cli.core.reports import Reporter
-from alexnet_cli.core.splits import NO_LABEL, WINDOW, Source, Split, everything
+from alexnet_cli.core.splits import NO_LABEL, WINDOW, Source, Split, everything, padded_numbers
 
-SHARD = re.compile(r"(train|val|valid|validation|test)-(\d+-of-\d+|\d+)\.parquet")
+SHARD = re.compile(r"(train|val|valid|validation|test)-(\d+)(?:-of-(\d+))?(?:-[0-9a-f]+)?\.parquet")
 SPLITS = {"valid": "val", "validation": "val"}
 FOLDERS = ("data", ".")
-COLUMNS = "expected the columns image (bytes and path) and label"
+COLUMNS = "expected the columns image: struct<bytes: binary, path: string> and label: int64"
+LARGEST_GROUP = 1 << 30  # bytes: row groups are read whole
+LARGEST = 1 << 28  # bytes of a picture's file
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Content:
     content: bytes
 
     def read(self) -> bytes:
-        """Return them."""
+        """Return them. Raises ImageError where there are too many."""
+        if len(self.content) > LARGEST:
+            raise ImageError(f"a file of {len(self.content):,} bytes, more than {LARGEST:,}")
         return self.content
 
 
@@ -42,13 +46,18 @@ class Content:
 class Rows:
     """Rows of shards. groups: int64 (N,), number of the row group over all shards; rows: int64 (N,), within it.
 
-    first_groups: of each shard.
+    first_groups: of each shard. group_bytes: int64, of each group as it is read.
     """
 
     files: Sequence[Path]
     first_groups: NDArray[np.int64]
     groups: NDArray[np.int64]
     rows: NDArray[np.int64]
+    group_bytes: NDArray[np.int64]
+
+    def facts(self) -> list[bytes]:
+        """Return where in which group the pictures are, and the groups' sizes."""
+        return [values.astype("<i8").tobytes() for values in (self.groups, self.rows, self.group_bytes)]
 
     def stream(self, positions: Iterable[int]) -> Iterator[Place]:
         """Return the pictures at these positions; groups are kept as long as they may be needed in `Split.order`'s orders."""
@@ -65,9 +74,14 @@ class Rows:
 
     def _read(self, group: int) -> Any:
         shard = int(np.searchsorted(self.first_groups, group, side="right")) - 1
-        file = _open(self.files[shard])
-        table = file.read_row_group(group - int(self.first_groups[shard]), columns=["image.bytes"])
-        return table.column("image").combine_chunks().field("bytes")
+        number = group - int(self.first_groups[shard])
+        try:
+            table = _open(self.files[shard]).read_row_group(number, columns=["image.bytes"])
+        except OSError as error:
+            raise SourceError(
+                f"row group {number} of {self.files[shard]} cannot be read: {error}", hint="download it again"
+            ) from error
+        return table.flatten().column(0)
 
 
 def find_shards(path: Path) -> dict[str, list[Path]]:
@@ -83,76 +97,113 @@ def find_shards(path: Path) -> dict[str, list[Path]]:
     return {}
 
 
+def _refuse_missing(shards: list[Path]) -> None:
+    """Raise SourceError when the shards of a split are not all that their names count."""
+    parts = [match for file in shards if (match := SHARD.fullmatch(file.name))]
+    numbers, counts = [int(part[2]) for part in parts], {part[3] for part in parts}
+    if len(counts) > 1:
+        raise SourceError(f"{shards[0].parent} has {shards[0].name} and {shards[-1].name}", hint="expected shards of one count")
+    count = int(parts[0][3]) if parts[0][3] else len(parts)
+    missing = sorted(set(range(count)) - set(numbers)) if parts[0][3] else []
+    if missing or len(numbers) > count:
+        wrong = f"number {missing[0]} is not there" if missing else "some are there twice"
+        raise SourceError(
+            f"{shards[0].parent} has {len(numbers):,} of {count:,} {parts[0][1]} shards: {wrong}", hint="download them all"
+        )
+
+
 def list_parquet(path: Path, reporter: Reporter) -> Source:
     """List the rows of the shards in a folder.
 
-    A class's id is the WordNet id in its pictures' names, where they have one, else its name. Raises SourceError for shards of
-    another shape, and when pyarrow is missing.
+    A class's id is the WordNet id in its pictures' names, where they have one, else its name, else its number. Raises SourceError
+    for shards of another shape, for missing ones, and when pyarrow is missing.
     """
     shards = find_shards(path)
     if "train" not in shards:
         raise SourceError(f"{path} has no train-*.parquet", hint="expected data/train-00000-of-00294.parquet and so on")
+    for files in shards.values():
+        _refuse_missing(files)
     reporter.start("reading labels", sum(map(len, shards.values())), "shards")
     tables = {name: _Table(path, shards[name], reporter) for name in ("train", "val", "test") if name in shards}
     reporter.finish()
-    ids, words = _classes(path, tables["train"])
+    largest = max(int(table.bytes.max(initial=0)) for table in tables.values())
+    if largest > LARGEST_GROUP:
+        reporter.warn(
+            f"the shards have row groups of up to {largest / 1e9:.1f} GB, which are read whole: memory must hold some of them"
+        )
+    ids, words, lacks = _classes(tables["train"])
     order = sorted(range(len(ids)), key=lambda label: ids[label])
-    new = np.full(len(ids) + 1, NO_LABEL, dtype=np.int32)
+    new = np.full(len(ids) + 1, NO_LABEL, dtype=np.int32)  # the last place is that of NO_LABEL
     new[order] = np.arange(len(ids))
     splits: dict[str, Split] = {}
-    lacks = []
     for name, table in tables.items():
-        if table.labels.max(initial=NO_LABEL) >= len(ids):
-            raise SourceError(f"{table.folder} has label {table.labels.max()}, train has 0 to {len(ids) - 1}", hint=COLUMNS)
+        if table.labels.max(initial=NO_LABEL) >= len(ids) or table.labels.min(initial=0) < NO_LABEL:
+            wrong = table.labels[(table.labels >= len(ids)) | (table.labels < NO_LABEL)][0]
+            raise SourceError(
+                f"{table.folder} has label {wrong}, train has 0 to {len(ids) - 1}", hint="-1 stands for an unknown label"
+            )
+        if not len(table.labels):
+            raise SourceError(f"{table.folder} has no rows", hint="download it again, or move it away")
         splits[name] = table.split(new[table.labels])
         if name == "val" and (table.labels == NO_LABEL).any():
-            lacks.append(f"{table.folder} has pictures without labels: training cannot be tested on it, nor evaluated")
+            lacks.append(f"{table.folder} has pictures without labels: evaluate and the test after each epoch will lack them")
     classes = tuple(ids[label] for label in order)
     names = {ids[label]: words[label] for label in order} if words else {}
     return Source("parquet", path, splits, classes, words_of(classes, read_words(path), names), tuple(lacks))
 
 
 class _Table:
-    """Labels and names of one split's shards."""
+    """Labels and names of one split's shards. bytes: of each row group."""
 
     def __init__(self, path: Path, files: Sequence[Path], reporter: Reporter) -> None:
         self.files = files
         self.folder = files[0].relative_to(path).as_posix()
-        groups, rows, first, labels = [], [], [0], []
+        self.schema = _open(files[0]).schema_arrow
         self.paths: list[str] = []
         self.names: list[str] = []
-        self.schema = _open(files[0]).schema_arrow
+        self._groups: list[int] = []
+        self._rows: list[int] = []
+        self._labels: list[int] = []
+        first, sizes = [0], []
         for shard in files:
             file = _open(shard)
-            stem = shard.relative_to(path).as_posix()
-            for group in range(file.num_row_groups):
-                table = _columns(file, shard, group)
-                groups.append(np.full(len(table), first[-1] + group))
-                rows.append(np.arange(len(table)))
-                labels.append(np.array(table.column("label").to_pylist(), dtype=object))
-                names = table.column("image").combine_chunks().field("path").to_pylist()
-                self.paths += [f"{stem}/{len(self.paths) + row}{f'/{name}' if name else ''}" for row, name in enumerate(names)]
-                self.names += [name or "" for name in names]
+            for number in range(file.num_row_groups):
+                self._add(path, shard, number, first[-1] + number, _columns(file, shard, number))
+                sizes.append(file.metadata.row_group(number).total_byte_size)
             first.append(first[-1] + file.num_row_groups)
             reporter.advance()
-        self.groups, self.rows = (np.concatenate(parts).astype(np.int64) for parts in (groups, rows))
-        self.first = np.array(first[:-1], dtype=np.int64)
-        self.labels = np.array([NO_LABEL if one is None else one for one in np.concatenate(labels)], dtype=np.int64)
+        self.bytes, self.first = np.array(sizes, dtype=np.int64), np.array(first[:-1], dtype=np.int64)
+        self.labels = np.array(self._labels, dtype=np.int64)
+
+    def _add(self, path: Path, shard: Path, number: int, group: int, table: Any) -> None:
+        names = table.flatten().column("image.path").to_pylist()
+        labels = table.column("label").to_pylist() if "label" in table.column_names else [NO_LABEL] * len(names)
+        stem = shard.relative_to(path).as_posix()
+        self.paths += [f"{stem}/{number}/{row}{f'/{name}' if name else ''}" for row, name in enumerate(names)]
+        self.names += [name or "" for name in names]
+        self._groups += [group] * len(names)
+        self._rows += range(len(names))
+        self._labels += [NO_LABEL if label is None else label for label in labels]
 
     def split(self, labels: NDArray[np.int32]) -> Split:
         """Return the split; sizes are not known without reading the pictures."""
-        listing = Rows(self.files, self.first, self.groups, self.rows)
+        groups, rows = (np.array(values, dtype=np.int64) for values in (self._groups, self._rows))
+        listing = Rows(self.files, self.first, groups, rows, self.bytes)
         return everything(self.folder, self.paths, labels.tolist(), [0] * len(labels), listing)
 
 
-def _columns(file: Any, shard: Path, group: int) -> Any:
+def _columns(file: Any, shard: Path, number: int) -> Any:
+    """Return names and labels of a row group; no labels where the shard has none, as a test split may."""
+    schema = {field.name: str(field.type) for field in file.schema_arrow}
+    kinds = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "null")
+    image = schema.get("image", "")
+    if not ("bytes: " in image and "path: " in image) or schema.get("label", "int64") not in kinds:
+        found = ", ".join(f"{name}: {kind}" for name, kind in schema.items())
+        raise SourceError(f"{shard} has the columns {found}", hint=COLUMNS)
     try:
-        table = file.read_row_group(group, columns=["image.path", "label"])
-        if set(table.column_names) != {"image", "label"}:
-            raise KeyError(table.column_names)
-        return table
-    except (KeyError, ValueError, OSError) as error:
-        raise SourceError(f"{shard} has the columns {', '.join(file.schema_arrow.names)}", hint=COLUMNS) from error
+        return file.read_row_group(number, columns=["image.path", *(["label"] if "label" in schema else [])])
+    except OSError as error:
+        raise SourceError(f"row group {number} of {shard} cannot be read: {error}", hint="download it again") from error
 
 
 def _open(file: Path) -> Any:
@@ -164,30 +215,37 @@ def _open(file: Path) -> Any:
             "parquet files need pyarrow, which is not installed", hint="pip install 'alexnet-cli[parquet]'"
         ) from error
     try:
-        return parquet.ParquetFile(file)
+        return parquet.ParquetFile(file, memory_map=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise SourceError(f"{file} is not a whole parquet file: {error}", hint="download it again") from error
 
 
-def _classes(path: Path, train: _Table) -> tuple[list[str], list[str]]:
-    """Return id and words of each of train's labels; no words where the shards name no classes."""
-    if (train.labels == NO_LABEL).any():
+def _classes(train: _Table) -> tuple[list[str], list[str], list[str]]:
+    """Return id and words of each of train's labels, and what a user should know; no words where the shards name no classes."""
+    if not len(train.labels) or (train.labels == NO_LABEL).any():
         raise SourceError(f"{train.folder} has pictures without labels", hint=COLUMNS)
     names = _class_names(train.schema)
     count = len(names) or int(train.labels.max()) + 1
-    missing = sorted(set(range(count)) - set(train.labels.tolist()))
-    if missing and not names:
-        raise SourceError(f"train has no picture of label {missing[0]}", hint="labels must be 0, 1, 2 and so on")
-    found: dict[int, set[str]] = {}
-    for label, name in zip(train.labels.tolist(), train.names, strict=True):
-        found.setdefault(label, set()).update(WNID.findall(name)[:1])
-    ids = [next(iter(found[label])) if len(found.get(label, ())) == 1 else "" for label in range(count)]
-    if not all(ids) or len(set(ids)) < count:
-        # Padded, so that the order of the ids is that of the labels.
-        ids = names if names == sorted(set(names)) else [f"{label:0{len(str(count - 1))}}" for label in range(count)]
     if count < 2:
-        raise SourceError(f"{path} has one class; there is nothing to tell apart", hint=COLUMNS)
-    return ids, names
+        raise SourceError(f"{train.folder} has one class; there is nothing to tell apart", hint=COLUMNS)
+    found: dict[int, Counter[str]] = {}
+    for label, name in zip(train.labels.tolist(), train.names, strict=True):
+        found.setdefault(label, Counter()).update(WNID.findall(name)[:1])
+    most = [found[label].most_common(1) if label in found else [] for label in range(count)]
+    wnids = [common[0][0] for common in most if common]
+    if len(set(wnids)) == count:
+        odd = sum(
+            sum(counter.values()) - common[0][1]
+            for counter, common in zip(found.values(), (most[label] for label in found), strict=True)
+        )
+        return (
+            wnids,
+            names,
+            [f"{train.folder}: {odd:,} pictures bear another class's id in their names; the label counts"] if odd else [],
+        )
+    if names and names == sorted(set(names)):
+        return names, names, []
+    return padded_numbers(count), names, []
 
 
 def _class_names(schema: Any) -> list[str]:

@@ -34,6 +34,9 @@ class Listing(Protocol):
     def stream(self, positions: Iterable[int]) -> Iterator[Place]:
         """Return the places of these positions, in their order."""
 
+    def facts(self) -> list[bytes]:
+        """Return what else than names, labels and sizes would change if the pictures did, for a fingerprint."""
+
 
 @dataclass(frozen=True)
 class FilePlace:
@@ -57,7 +60,11 @@ class RangePlace:
 
     def read(self) -> bytes:
         """Return its bytes; fewer where the file ends early."""
-        return os.pread(_opened(self.file), self.size, self.offset)
+        descriptor, parts, start = _opened(self.file), [], self.offset
+        while start < self.offset + self.size and (part := os.pread(descriptor, self.offset + self.size - start, start)):
+            parts.append(part)  # one read may bring less than was asked for
+            start += len(part)
+        return b"".join(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +78,10 @@ class Files:
     def stream(self, positions: Iterable[int]) -> Iterator[Place]:
         """Return the places of these positions."""
         return (FilePlace(self.root, self.paths[position]) for position in positions)
+
+    def facts(self) -> list[bytes]:
+        """Return nothing: a file's time may change when it is copied."""
+        return []
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +97,11 @@ class Ranges:
     def stream(self, positions: Iterable[int]) -> Iterator[Place]:
         """Return the places of these positions."""
         return (RangePlace(self.files[self.which[at]], int(self.offsets[at]), int(self.sizes[at])) for at in positions)
+
+    def facts(self) -> list[bytes]:
+        """Return where in which archive the pictures are, and the archives' sizes."""
+        sizes = np.array([file.stat().st_size for file in self.files], dtype="<i8")
+        return [self.which.astype("<i4").tobytes(), self.offsets.astype("<i8").tobytes(), sizes.tobytes()]
 
 
 class _Descriptor:

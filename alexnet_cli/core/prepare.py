@@ -24,7 +24,9 @@ from alexnet_cli.core.images import STORED_SIZE
 from alexnet_cli.core.output import (
     REJECTED_FILE,
     Plan,
+    State,
     claim,
+    examine,
     exclusive,
     finished,
     read_rejected,
@@ -39,6 +41,7 @@ from alexnet_cli.core.store_writer import COMMIT_PICTURES, StoreWriter
 
 SILENT = Reporter()
 EVERYTHING = Selection()
+SKIP = 'repair or remove it, or skip such pictures with "--on-error skip"'
 
 
 @dataclass(frozen=True)
@@ -111,28 +114,28 @@ def prepare(
     """
     began = time.monotonic()
     _check_arguments(format, quality, workers, limit)
-    if verify:
-        _verify(Path(source), reporter)
     found = _find(source, kind, downloads, selection, seed, reporter)
+    if verify:
+        _verify(found, reporter)
     plan = _plan(found, format, quality, limit, seed, selection)
     job = _Job(found, Path(out), plan, workers or usable_cores(), on_error == "stop", max_rejected, commit_pictures, reporter)
     refuse_overlap(found.path, job.out)
     with exclusive(job.out):
-        state = claim(job.out, plan, force=force)
+        state = examine(job.out, plan, force=force)
+        images = 0
         if state == "complete":
             reporter.note(f"{job.out} is complete, from the same source with the same arguments: nothing to do")
-            images = 0
         else:
-            images = _prepare_all(job)
+            images = _prepare_all(job, state)
         summary = _summary(job, images, time.monotonic() - began, unchanged=state == "complete")
         _refuse_rejected(job, sum(split.rejected for split in summary.splits.values()))
         return summary
 
 
-def _verify(path: Path, reporter: Reporter) -> None:
-    names = verify_archives(path, reporter)
+def _verify(source: Source, reporter: Reporter) -> None:
+    names = verify_archives(source.path, reporter) if source.kind in ("archives", "imagenet") else []
     if not names:
-        raise DataError(f"{path} has none of ImageNet's official archives", hint="leave out --verify-archives")
+        raise DataError(f"{source.path} has none of ImageNet's official archives", hint="leave out --verify-archives")
     reporter.note(f"MD5 as published: {', '.join(names)}")
 
 
@@ -175,16 +178,26 @@ def _plan(source: Source, format: str, quality: int, limit: int | None, seed: in
 
 def _order(job: _Job, name: str) -> NDArray[np.int64]:
     """Mix the classes once and for all: whoever reads the store from its start then meets all of them."""
-    return job.source.splits[name].order(job.plan.seed, SPLITS.index(name))[: job.plan.pictures[name]]
+    return job.source.splits[name].order(job.plan.seed, SPLITS.index(name), job.plan.limit)
 
 
-def _prepare_all(job: _Job) -> int:
+def _prepare_all(job: _Job, state: State) -> int:
     """Write or continue all stores; returns how many pictures this call has converted."""
-    left = {name: _order(job, name) for name in job.plan.pictures if not finished(job.out / name)}
-    wanted = [(job.source.splits[name], order) for name, order in left.items()]
+    _refuse_refused(job)
+    left = [name for name in job.plan.pictures if state != "interrupted" or not finished(job.out / name)]
+    orders = {name: _order(job, name) for name in left}
+    wanted = [(job.source.splits[name], order) for name, order in orders.items()]
     written = sum(file.stat().st_size for name in left if (file := job.out / name / DATA_FILE).exists())
     refuse_small_disk(job.out, wanted, _conversion(job), written, job.reporter)
-    return sum(_prepare_split(job, name, order) for name, order in left.items())
+    claim(job.out, job.plan, state)
+    return sum(_prepare_split(job, name, order) for name, order in orders.items())
+
+
+def _refuse_refused(job: _Job) -> None:
+    """Fail before anything is written where members of archives are not to be read and none may be left out."""
+    refused = [one for split in job.source.splits.values() for one in split.refused]
+    if refused and job.stop_on_error:
+        raise DataError(f"{job.source.path / refused[0][0]}: {refused[0][1]}", hint=SKIP)
 
 
 def _prepare_split(job: _Job, name: str, order: NDArray[np.int64]) -> int:
@@ -212,9 +225,7 @@ def _write_records(job: _Job, name: str, writer: StoreWriter, order: NDArray[np.
         for chunk in chunks:
             if chunk.rejected and job.stop_on_error:
                 path, reason = chunk.rejected[0]
-                raise DataError(
-                    f"{job.source.path / path}: {reason}", hint='repair or remove it, or skip such pictures with "--on-error skip"'
-                )
+                raise DataError(f"{job.source.path / path}: {reason}", hint=SKIP)
             writer.add(chunk.records, chunk.rejected, chunk.sums)
             job.reporter.advance(len(chunk.records) + len(chunk.rejected))
             if len(writer.progress.rejected) > (job.max_rejected if job.max_rejected is not None else len(order)):
@@ -223,11 +234,12 @@ def _write_records(job: _Job, name: str, writer: StoreWriter, order: NDArray[np.
 
 
 def _refuse_rejected(job: _Job, count: int) -> None:
-    if job.max_rejected is not None and count > job.max_rejected:
+    most = 0 if job.stop_on_error else job.max_rejected
+    if most is not None and count > most:
+        asked = "--on-error stop allows" if job.stop_on_error else f"--max-rejected {most}"
         raise DataError(
-            f"{count:,} pictures cannot be read, more than --max-rejected {job.max_rejected}; "
-            f"they are listed in {job.out / REJECTED_FILE}",
-            hint="repair the source, or run the same with a higher --max-rejected; it continues where it stopped",
+            f"pictures that cannot be read: {count:,}, more than {asked}; they are listed in {job.out / REJECTED_FILE}",
+            hint="raise the number, or repair the source and make the store anew with --force",
         )
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alexnet_cli.core.archives import find_train, list_archives
+from alexnet_cli.core.archives import find_train, list_archives, list_imagenet
 from alexnet_cli.core.errors import SourceError
-from alexnet_cli.core.folders import KAGGLE, LAYOUT, has_class_folders, list_folders, list_imagenet, list_kaggle
+from alexnet_cli.core.folders import LAYOUT, has_class_folders, kaggle_base, list_folders, list_kaggle
 from alexnet_cli.core.imagenet import WNID
 from alexnet_cli.core.parquet import find_shards, list_parquet
 from alexnet_cli.core.reports import Reporter
@@ -30,7 +30,7 @@ def _has_archives(path: Path) -> bool:
 
 
 def _has_kaggle(path: Path) -> bool:
-    return (path / KAGGLE / "train").is_dir()
+    return kaggle_base(path) is not None
 
 
 def _has_shards(path: Path) -> bool:
@@ -98,7 +98,7 @@ def require_val(source: Source) -> None:
 
 
 def _hint_for_file(path: Path) -> str:
-    if path.suffix == ".tar":
+    if path.suffix in (".tar", ".parquet"):
         return f"name the folder that holds it: {path.parent}"
     return f"unpack it and name the folder; {LAYOUT}" if path.suffix in (".zip", ".gz", ".tgz") else LAYOUT
 

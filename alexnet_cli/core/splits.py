@@ -1,7 +1,7 @@
 """What `prepare` is to read: the pictures of each split with their labels, whatever they come from. Nothing is opened here."""
 
 import hashlib
-import json
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,8 @@ class Split:
     """The pictures of one split.
 
     folder: where they are in the source, for messages. paths: of each, relative to the source. labels: int32 (N,), index into
-    the classes, NO_LABEL where unknown. sizes: int64 (N,), bytes, 0 where unknown, -1 for a link that leads nowhere. listing:
+    the classes, NO_LABEL where unknown. sizes: int64 (N,), bytes, 0 where unknown (rows of
+    shards, items of data sets), -1 for a link that leads nowhere. listing:
     how to read them, at the positions chosen, int64 (N,). refused: path and reason of what will not be read.
     """
 
@@ -40,20 +41,19 @@ class Split:
         parts = {name: getattr(self, name)[indices] for name in ("labels", "sizes", "chosen")}
         return replace(self, paths=paths, **parts)
 
-    def order(self, seed: int, counter: int) -> NDArray[np.int64]:
-        """Return the pictures in random order, int64 (N,); counter: another one for each split.
+    def order(self, seed: int, counter: int, limit: int | None = None) -> NDArray[np.int64]:
+        """Return `limit` of the pictures, None for all, drawn from all of them, in random order, int64 (n,).
 
-        Where pictures can only be read in groups the groups are put in random order, and the pictures of about WINDOW
-        neighbouring places are mixed.
+        counter: another one for each split. Where pictures can only be read in groups the groups are put in random order, and
+        the pictures of about WINDOW neighbouring places are mixed.
         """
-        groups = self.listing.groups
-        if groups is None:
-            return draws.permutation(len(self.paths), seed, "records", counter)
-        _, own = np.unique(groups[self.chosen], return_inverse=True)
-        places = np.argsort(draws.permutation(own.max() + 1, seed, "groups", counter))[own]
-        largest = int(np.bincount(own).max())
-        windows = places // max(1, WINDOW // largest)
-        return np.lexsort((draws.permutation(len(own), seed, "records", counter), windows)).astype(np.int64)
+        drawn = draws.permutation(len(self.paths), seed, "records", counter)[:limit]
+        if self.listing.groups is None or not len(drawn):
+            return drawn
+        _, own = np.unique(self.listing.groups[self.chosen[drawn]], return_inverse=True)
+        places = np.argsort(draws.permutation(int(own.max()) + 1, seed, "groups", counter))[own]
+        windows = places // max(1, WINDOW // int(np.bincount(own).max()))
+        return drawn[np.argsort(windows, kind="stable")]  # drawn is in random order already
 
     def stream(self, order: NDArray[np.int64]) -> Iterator[tuple[str, Place]]:
         """Return path and place of these pictures, in this order."""
@@ -75,13 +75,29 @@ class Source:
     words: tuple[str, ...]
     lacks: tuple[str, ...] = field(default=())
 
-    def fingerprint(self) -> str:
-        """Return a hash of every name, label, size and class word; contents and the source's own place are left out."""
-        digest = hashlib.sha256(json.dumps([self.classes, self.words]).encode())
+    def fingerprint(self) -> dict[str, str]:
+        """Return a hash for the classes with their words, and for each split of every name, label, size and place.
+
+        The contents of files and the source's own place are left out.
+        """
+        found = {"classes": _digest(text.encode("utf-8", "surrogateescape") for text in (*self.classes, *self.words))}
         for name, split in self.splits.items():
-            digest.update(json.dumps([name, list(split.paths)]).encode())
-            digest.update(split.labels.astype("<i4").tobytes() + split.sizes.astype("<i8").tobytes())
-        return digest.hexdigest()
+            arrays = [
+                split.labels.astype("<i4").tobytes(),
+                split.sizes.astype("<i8").tobytes(),
+                split.chosen.astype("<i8").tobytes(),
+            ]
+            texts = (path.encode("utf-8", "surrogateescape") for path in split.paths)
+            found[name] = _digest(itertools.chain(texts, arrays, split.listing.facts()))
+        return found
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -136,8 +152,10 @@ def _with_classes(source: Source, classes: tuple[str, ...]) -> Source:
     for name, split in source.splits.items():
         kept = split.take(np.flatnonzero(new_labels[split.labels] < len(classes)))
         splits[name] = replace(kept, labels=new_labels[kept.labels])
+        if split.paths and not kept.paths:
+            raise SourceError(f"{split.folder} has no picture of {', '.join(classes[:3])}", hint="choose other --classes")
     words = tuple(source.words[place] for place in places)
-    return replace(source, splits={name: split for name, split in splits.items() if split.paths}, classes=classes, words=words)
+    return replace(source, splits=splits, classes=classes, words=words)
 
 
 def _held_out(source: Source, share: float, seed: int) -> Source:
@@ -145,8 +163,10 @@ def _held_out(source: Source, share: float, seed: int) -> Source:
         raise SourceError(f"{source.path} has validation pictures of its own", hint="leave out --holdout")
     train = source.splits["train"]
     classes = _by_class(train, len(source.classes), seed, "holdout")
-    # At least one picture of each class, and at least one left to learn from.
+    # At least one picture of each class, but one must be left to learn from.
     counts = [min(max(1, round(share * len(own))), len(own) - 1) for own in classes]
+    if not sum(counts):
+        raise SourceError("no class has two pictures, of which one could be held out", hint="leave out --holdout")
     held = np.concatenate([own[:count] for own, count in zip(classes, counts, strict=True)])
     kept = np.setdiff1d(np.arange(len(train.paths)), held)
     splits = {"train": train.take(kept), "val": replace(train.take(np.sort(held)), refused=())}
@@ -157,7 +177,8 @@ def _by_class(split: Split, num_classes: int, seed: int, purpose: str) -> list[N
     """Return the pictures of each class, int64 (n,), each in random order."""
     mixed = draws.permutation(len(split.paths), seed, purpose)
     labels = split.labels[mixed]
-    return [mixed[labels == label] for label in range(num_classes)]
+    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
+    return np.split(mixed[np.argsort(labels, kind="stable")], ends[:-1])
 
 
 def everything(folder: str, paths: Sequence[str], labels: Iterable[int], sizes: Iterable[int], listing: Listing) -> Split:
@@ -170,3 +191,8 @@ def everything(folder: str, paths: Sequence[str], labels: Iterable[int], sizes: 
         listing,
         np.arange(len(paths), dtype=np.int64),
     )
+
+
+def padded_numbers(count: int) -> list[str]:
+    """Return 0 to count - 1 as class ids, padded so that their order as texts is that of the numbers."""
+    return [f"{number:0{len(str(count - 1))}}" for number in range(count)]

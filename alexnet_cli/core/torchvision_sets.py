@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet_cli.core.errors import SourceError
+from alexnet_cli.core.errors import ImageError, SourceError
 from alexnet_cli.core.imagenet import words_of
-from alexnet_cli.core.places import Place
+from alexnet_cli.core.images import DAMAGE
+from alexnet_cli.core.places import Files, Listing, Place
 from alexnet_cli.core.reports import Reporter
-from alexnet_cli.core.splits import Source, Split, everything
+from alexnet_cli.core.splits import NO_LABEL, Source, Split, everything, padded_numbers
 
 PREFIX = "torchvision:"
 # What a split may be called, best first; the last are those with training and validation pictures together.
 SPLIT_NAMES = {"train": ("train", "train-standard", "trainval"), "val": ("val", "valid"), "test": ("test",)}
+ANOTHER = "choose another data set"
+FILES = ("_samples", "samples", "imgs", "_image_files", "_images")  # attributes that hold files, or pairs that begin with them
 LABELS = ("targets", "_labels", "labels", "_samples", "samples", "imgs")  # attributes that hold them, or pairs that end in them
 
 
@@ -49,8 +53,11 @@ class Item:
     index: int
 
     def read(self) -> Image.Image:
-        """Return it, decoded by torchvision."""
-        return _opened(self.data_set, os.getpid())[self.index][0]
+        """Return it, decoded by torchvision. Raises ImageError."""
+        try:
+            return _opened(self.data_set, os.getpid())[self.index][0]
+        except (*DAMAGE, Image.DecompressionBombError) as error:
+            raise ImageError(f"torchvision cannot decode it: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +70,10 @@ class Items:
     def stream(self, positions: Iterable[int]) -> Iterator[Place]:
         """Return the places of these positions."""
         return (Item(self.data_set, position) for position in positions)
+
+    def facts(self) -> list[bytes]:
+        """Return which data set it is."""
+        return [repr(self.data_set).encode()]
 
 
 def list_data_set(name: str, root: Path, reporter: Reporter) -> Source:
@@ -86,11 +97,12 @@ def list_data_set(name: str, root: Path, reporter: Reporter) -> Source:
         if not classes:
             ids, words = _classes(opened, labels)
             order = np.argsort(np.array(ids), kind="stable")
-            places = np.argsort(order)
+            places = np.append(np.argsort(order), NO_LABEL)  # the last place is that of NO_LABEL
             classes = tuple(ids[index] for index in order)
-        folder = f"{name} {split}"
-        paths = [f"{split}/{index}" for index in range(len(labels))]
-        splits[split] = everything(folder, paths, places[labels].tolist(), [0] * len(labels), Items(data_set))
+        if labels.max(initial=0) >= len(classes):
+            raise SourceError(f"{name}'s {split} has label {labels.max()}, train has 0 to {len(classes) - 1}", hint=ANOTHER)
+        listing, paths = _listing(data_set, opened, root, split)
+        splits[split] = everything(f"{name} {split}", paths, places[labels].tolist(), [0] * len(labels), listing)
     if "val" not in splits and "test" in splits:
         splits["val"] = splits.pop("test")
     return Source("torchvision", root, splits, classes, words_of(classes, words))
@@ -102,7 +114,14 @@ def known_names() -> list[str]:
 
     found = {name: getattr(datasets, name) for name in datasets.__all__}
     pictures = [name for name, one in found.items() if isinstance(one, type) and issubclass(one, datasets.VisionDataset)]
-    return sorted(name for name in pictures if "transform" in _parameters(name))
+    return sorted(name for name in pictures if "transform" in (known := _parameters(name)) and not _asks_more(known))
+
+
+def _asks_more(parameters: dict[str, inspect.Parameter]) -> bool:
+    """Say whether a constructor must be told more than where the files are."""
+    needed = {name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty}
+    generic = "loader" in parameters and not {"download", "split"} & set(parameters)  # any folder, no data set of a name
+    return bool(needed - {"self", "root"}) or generic
 
 
 def _parameters(name: str) -> dict[str, inspect.Parameter]:
@@ -126,7 +145,7 @@ def _data_sets(name: str, root: Path) -> dict[str, DataSet]:
                 found[split] = DataSet(name, (*place, ("split", called)))
                 break
     if "train" not in found:
-        raise SourceError(f"torchvision's {name} has no training split", hint="choose another data set")
+        raise SourceError(f"torchvision's {name} has no training split", hint=ANOTHER)
     return found
 
 
@@ -162,29 +181,41 @@ def _opened(data_set: DataSet, process: int) -> Any:
     return data_set.open()
 
 
-def _labels(opened: Any, split: str, reporter: Reporter) -> np.ndarray:
+def _listing(data_set: DataSet, opened: Any, root: Path, split: str) -> tuple[Listing, list[str]]:
+    """Return how to read the pictures, and their paths: as files by our own decoder, where the data set lists files."""
+    for name in FILES:
+        held = getattr(opened, name, None)
+        if held is not None and len(held) == len(opened) > 0:
+            files = [str(one[0] if isinstance(one, (tuple, list)) else one) for one in held]
+            if all(Path(file).is_relative_to(root) for file in files):
+                paths = [Path(file).relative_to(root).as_posix() for file in files]
+                return Files(root, paths), paths
+    return Items(data_set), [f"{split}/{index}" for index in range(len(opened))]
+
+
+def _labels(opened: Any, split: str, reporter: Reporter) -> NDArray[np.int64]:
     """Return the label of each picture, int64 (N,): from the attribute that holds them, else by going through all of them."""
     for name in LABELS:
         held = getattr(opened, name, None)
         if held is not None and len(held) == len(opened):
-            values = [
-                one[-1] if isinstance(one, (tuple, list)) else one for one in (held.tolist() if hasattr(held, "tolist") else held)
-            ]
+            held = held.tolist() if hasattr(held, "tolist") else held
+            values = [one[-1] if isinstance(one, (tuple, list)) else one for one in held]
             if all(isinstance(value, (int, np.integer)) for value in values):
                 return np.array(values, dtype=np.int64)
     reporter.start(f"reading the labels of {split}", len(opened), "pictures")
     labels = []
     for index in range(len(opened)):
         label = opened[index][1]
-        if np.ndim(label) != 0:
-            raise SourceError(f"{type(opened).__name__} is no classification data set: its labels are {type(label).__name__}")
-        labels.append(int(label))
+        label = label.item() if hasattr(label, "item") and np.ndim(label) == 0 else label
+        if not isinstance(label, (int, type(None))):
+            raise SourceError(f"{type(opened).__name__} is no classification data set: a label is {label!r:.40}", hint=ANOTHER)
+        labels.append(NO_LABEL if label is None else label)
         reporter.advance()
     reporter.finish()
     return np.array(labels, dtype=np.int64)
 
 
-def _classes(opened: Any, labels: np.ndarray) -> tuple[list[str], dict[str, str]]:
+def _classes(opened: Any, labels: NDArray[np.int64]) -> tuple[list[str], dict[str, str]]:
     """Return the id of each label, and words by id: WordNet ids with their words, names, or numbers where there are none."""
     count = int(labels.max()) + 1
     names: Sequence[Any] = getattr(opened, "classes", None) or getattr(opened, "categories", None) or ()
@@ -194,4 +225,4 @@ def _classes(opened: Any, labels: np.ndarray) -> tuple[list[str], dict[str, str]
         return list(wnids), dict(zip(wnids, spoken, strict=True))
     if len(set(spoken)) == len(spoken) >= count:
         return spoken, {}
-    return [f"{label:0{len(str(count - 1))}}" for label in range(count)], {}
+    return padded_numbers(count), {}
