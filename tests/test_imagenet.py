@@ -474,6 +474,17 @@ def test_two_pictures_of_one_name(tmp_path):
     check_labels(tmp_path / "data")
 
 
+def test_member_too_large_to_be_a_picture(tmp_path, monkeypatch):
+    """A member is judged by its size before it is read."""
+    root = make_archives(tmp_path / "imagenet")
+    sizes = {name: len(imagenets.content(name)) for name in VAL_NAMES}
+    monkeypatch.setattr(archives, "LARGEST", sorted(sizes.values())[-2])
+    source = find_source(root)
+    largest = max(sizes, key=lambda name: sizes[name])
+    assert f"ILSVRC2012_img_val.tar/{largest}" in [path for path, _ in source.splits["val"].refused]
+    assert f"a file of {sizes[largest]:,} bytes, more than " in source.splits["val"].refused[0][1]
+
+
 def test_class_archives_that_cannot_be_trusted(tmp_path):
     """A class's archive that is there twice, or whose name leads out, is no matter of one picture: the source is refused."""
     root = make_archives(tmp_path / "imagenet")

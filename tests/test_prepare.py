@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from alexnet_cli.core.errors import AlexNetError, DataError, DiskFullError, SourceError, StoreError
+from alexnet_cli.core.output import read_rejected
 from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.store import Store, open_store
@@ -203,7 +204,8 @@ def start_in_the_background(source: Path, out: Path, *, commit: int = 16) -> sub
     code = f"""
         import sys
         from pathlib import Path
-        from alexnet_cli.core.prepare import prepare
+        from alexnet_cli.core.output import read_rejected
+from alexnet_cli.core.prepare import prepare
         if __name__ == "__main__":
             prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, commit_pictures={commit})
     """
@@ -452,10 +454,14 @@ def test_more_rejected_than_borne(odd_source, tmp_path):
 
 def test_too_little_room(source, small_disk):
     """A disk that cannot hold the pictures is refused before anything is converted, with both sizes."""
-    message = r"data needs about 13\.8 MB for 69 pictures, 2\.[0-9] MB are free"
+    message = r"data needs about 13\.8 MB for 69 pictures, [12]\.[0-9] MB are free"
     hint = refused(message, lambda: prepare(source, small_disk / "data", format="raw", workers=1), DiskFullError)
     assert "--format jpeg" in hint
-    assert not list(small_disk.rglob("data.mdb"))
+    assert not list(small_disk.rglob("*.*"))  # so that the hint can be followed
+    prepare(source, small_disk / "data", quality=10, workers=1)
+    before = content(small_disk / "data")
+    refused(message, lambda: prepare(source, small_disk / "data", format="raw", workers=1, force=True), DiskFullError)
+    assert content(small_disk / "data") == before  # nothing was cleared for what would not fit
 
 
 def test_disk_that_fills_up(source, prepared, small_disk, monkeypatch):
@@ -482,6 +488,18 @@ def test_need_is_said_beforehand(source, prepared, tmp_path):
     need = float(re.match(r"69 pictures will need about ([0-9.]+) MB; [0-9.,]+ GB are free in ", note)[1])  # type: ignore[index]
     written = sum(file.stat().st_size for file in (tmp_path / "data").glob("*/data.mdb")) / 1e6
     assert need == pytest.approx(written, rel=0.3)
+
+
+def test_names_of_all_kinds_are_listed(tmp_path):
+    """Names with line ends, commas, quotes and bytes that are no UTF-8 come back from the list as they were."""
+    source = make_source(tmp_path / "source")
+    names = ["a\rb.jpg", "a\nb.jpg", 'a,"b".jpg', os.fsdecode(b"\xff.jpg")]
+    for name in names:
+        (source / "train/cat" / name).write_text("no picture")
+    for _ in range(2):
+        summary = prepare(source, tmp_path / "data", workers=1)
+        assert (summary.splits["train"].rejected, summary.splits["val"].rejected) == (4, 0)
+    assert sorted(path for path, _ in read_rejected(tmp_path / "data")) == sorted(f"train/cat/{name}" for name in names)
 
 
 def test_all_pictures_broken(tmp_path):

@@ -55,12 +55,26 @@ def test_pictures_per_class():
 
 
 def test_holdout_takes_of_every_class():
-    """A share of each class, at least one picture and never all of them; nothing twice, nothing lost."""
+    """A share of each class, at least one picture but never all of them; nothing twice, nothing lost."""
     found = select(source(), Selection(holdout=0.25), seed=0)
     assert counts(found, "val") == [5, 2, 1, 0]
     assert counts(found) == [15, 8, 2, 1]
     both = [*found.splits["train"].paths, *found.splits["val"].paths]
     assert sorted(both) == sorted(source().splits["train"].paths)
+
+
+def test_nothing_to_hold_out():
+    """Where every class has one picture there is nothing to hold out, and nothing is begun."""
+    paths = ["a", "b"]
+    alone = Source(
+        "folders",
+        Path("/x"),
+        {"train": everything("train", paths, [0, 1], [1, 1], Files(Path("/x"), paths))},
+        ("a", "b"),
+        ("A", "B"),
+    )
+    with pytest.raises(SourceError, match="no class has two pictures"):
+        select(alone, Selection(holdout=0.5), seed=0)
 
 
 def test_what_is_held_out_does_not_depend_on_the_pictures_per_class():

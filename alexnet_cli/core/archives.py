@@ -72,6 +72,8 @@ class Members:
         if not is_picture(Path(member.name).name) or member.isdir():
             return
         reason = _danger(member)
+        if not reason and member.size > LARGEST:
+            reason = f"a file of {member.size:,} bytes, more than {LARGEST:,}"
         if not reason and name in self.seen:
             name, reason = f"{name} (again)", "a second picture of this name"
         self.seen.add(name)
@@ -244,8 +246,6 @@ def _danger(member: tarfile.TarInfo) -> str:
         return "a device, which is never opened"
     if member.issparse():
         return "a sparse file, whose bytes do not lie in one piece"
-    if member.size > LARGEST:
-        return f"of {member.size:,} bytes, more than {LARGEST:,}"
     if member.name.startswith("/") or ".." in Path(member.name).parts:
         return "a name that leads out of the archive"
     return ""
