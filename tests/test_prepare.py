@@ -99,7 +99,7 @@ def test_readable_without_the_package(prepared):
     assert all(value.startswith(b"\xff\xd8") for value in values.values())
     assert np.bincount(labels).tolist() == [30, 25, 5]
     assert meta.pop("checksum") == f"crc32:{zlib.crc32(b''.join(values.values())):08x}"
-    assert meta.pop("versions").keys() == {"alexnet_cli", "jpeg", "lmdb", "numpy", "pillow"}
+    assert meta.pop("versions").keys() == {"alexnet_cli", "jpeg", "resizer", "lmdb", "numpy", "pillow", "simplejpeg"}
     assert meta == {
         "format_version": 1,
         "count": 60,

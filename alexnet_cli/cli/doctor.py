@@ -13,7 +13,19 @@ from alexnet_cli.cli.options import DebugOption, JsonOption, QuietOption
 from alexnet_cli.cli.render import paint, print_facts, print_json, size
 from alexnet_cli.core.cores import usable_cores
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "lmdb", "safetensors", "typer", "rich", "scikit-learn")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pillow",
+    "lmdb",
+    "safetensors",
+    "typer",
+    "rich",
+    "scikit-learn",
+    "simplejpeg",
+    "cykooz-resizer",
+)
 COMPILERS = ("g++", "clang++", "c++")
 SHARED_MEMORY = Path("/dev/shm")
 SMALL_SHARED_MEMORY = 1_000_000_000

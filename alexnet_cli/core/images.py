@@ -1,6 +1,7 @@
 """One picture: a file or its bytes > RGB uint8 > 256x256, and a stored picture to and from its bytes.
 
-The only decoder of pictures, shared by `prepare` and `predict`, so that both see the same pixels. It must not import torch.
+The only decoder of pictures, shared by `prepare` and `predict`, so that both see the same pixels. Most pictures are plain JPEG
+files, which have a faster way of their own; all others, and all that are damaged, are Pillow's. It must not import torch.
 """
 
 import math
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alexnet_cli.core.errors import ImageError
+from alexnet_cli.core.jpeg import REDUCTIONS, decode_plain, plain_size, read_jpeg
+from alexnet_cli.core.scaling import Box, centre, scale_array, scale_picture, whole
 
 STORED_SIZE = 256
 STORED_SHAPE = (STORED_SIZE, STORED_SIZE, 3)
-RESAMPLING = Image.Resampling.BICUBIC  # antialiased in Pillow: its support grows with the reduction
-BICUBIC_REACH = 2  # the kernel's radius, in pixels of the smaller of the two pictures
+ENOUGH = 2  # a picture is decoded no smaller than so many times what it is scaled to; see docs/decisions.md
+ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB; more than any honest photograph here, and Pillow's own threshold
 
 # Named one by one because Pillow would hand a PostScript file named .jpg to Ghostscript.
@@ -54,16 +57,19 @@ def square(
 ) -> NDArray[np.uint8]:
     """Scale a picture's shorter side to `size` and cut its centre, or warp the whole of it to a square.
 
-    The longer side is rounded to whole pixels, the centre begins at floor((longer - size) / 2), the filter is Pillow's
-    antialiased bicubic. Only the part that is kept is ever scaled, so a 1x30000 strip needs no 256x7680000 picture.
+    The longer side is rounded to whole pixels, the centre begins at floor((longer - size) / 2), the filter is antialiased and
+    bicubic: Pillow's own, or within a grey level of it on average. Only the part that is kept is ever scaled, so a 1x30000
+    strip needs no 256x7680000 picture.
     picture: a file, its content, or what another decoder made of it. Returns uint8 [0, 255], (size, size, 3). Raises
     ImageError as `decode` does.
     Source: paper 2; "warp" is what Caffe's tools did.
     """
-    whole = _read(picture, exif_orientation)
-    if resize == "warp":
-        return np.array(whole.resize((size, size), RESAMPLING))
-    return np.array(_scaled_centre(whole, size))
+    if not isinstance(picture, Image.Image):
+        image_HWC = _square_plain_jpeg(picture, size, resize, exif_orientation)
+        if image_HWC is not None:
+            return image_HWC
+    decoded = _read(picture, exif_orientation)
+    return scale_picture(decoded, _box(*decoded.size, size, resize), size)
 
 
 def encode_jpeg(image_HWC: NDArray[np.uint8], quality: int) -> bytes:
@@ -82,6 +88,8 @@ def decode_record(value: bytes, format: Literal["jpeg", "raw"]) -> NDArray[np.ui
         if len(value) != math.prod(STORED_SHAPE):
             raise ImageError(f"it has {len(value)} bytes, expected {math.prod(STORED_SHAPE)}")
         return np.frombuffer(value, dtype=np.uint8).reshape(STORED_SHAPE).copy()
+    if plain_size(value) == STORED_SHAPE[:2] and (image_HWC := decode_plain(value, STORED_SHAPE[:2])) is not None:
+        return image_HWC
     try:
         with Image.open(BytesIO(value), formats=("JPEG",)) as picture:
             shape = (picture.height, picture.width, len(picture.getbands()))
@@ -90,6 +98,32 @@ def decode_record(value: bytes, format: Literal["jpeg", "raw"]) -> NDArray[np.ui
     except (*DAMAGE, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError(f"it is not a whole JPEG file ({error})") from error
     raise ImageError(f"it has the shape {shape}, expected {STORED_SHAPE}")
+
+
+def _square_plain_jpeg(source: bytes | Path, size: int, resize: str, exif_orientation: bool) -> NDArray[np.uint8] | None:
+    """Return the square of a plain JPEG file that need not be turned, None of any other."""
+    content = read_jpeg(source)
+    sides = plain_size(content) if content else None
+    if content is None or sides is None or math.prod(sides) > MAX_PIXELS or (exif_orientation and _is_turned(content)):
+        return None
+    reduction = next((by for by in REDUCTIONS if min(sides) >= by * ENOUGH * size), 1)
+    image_HWC = decode_plain(content, sides, reduction)
+    if image_HWC is None:
+        return None
+    left, top, right, bottom = _box(sides[1], sides[0], size, resize)
+    return scale_array(image_HWC, (left / reduction, top / reduction, right / reduction, bottom / reduction), size)
+
+
+def _box(width: int, height: int, size: int, resize: str) -> Box:
+    return whole(width, height) if resize == "warp" else centre(width, height, size)
+
+
+def _is_turned(content: bytes) -> bool:
+    try:
+        with Image.open(BytesIO(content), formats=("JPEG",)) as picture:
+            return picture.getexif().get(ORIENTATION, 1) != 1
+    except (*DAMAGE, Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return True  # whatever it is, it is not plain
 
 
 def _read(source: bytes | Path | Image.Image, exif_orientation: bool) -> Image.Image:
@@ -135,17 +169,3 @@ def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")  # straight to RGB Pillow would warn
     return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _scaled_centre(picture: Image.Image, size: int) -> Image.Image:
-    shorter, longer = sorted(picture.size)
-    wide = picture.width >= picture.height
-    scaled = (2 * longer * size + shorter) // (2 * shorter)  # longer * size / shorter, halves rounded up
-    offset = (scaled - size) // 2
-    start, stop = offset * longer / scaled, (offset + size) * longer / scaled
-    # Cut what the filter can reach first: Pillow keeps a box in 32-bit floats, too coarse for a box far to the right.
-    margin = math.ceil(BICUBIC_REACH * max(longer / scaled, 1)) + 1
-    first, last = max(0, math.floor(start) - margin), min(longer, math.ceil(stop) + margin)
-    start, stop = start - first, stop - first
-    part = picture.crop((first, 0, last, shorter) if wide else (0, first, shorter, last))
-    return part.resize((size, size), RESAMPLING, box=(start, 0, stop, shorter) if wide else (0, start, shorter, stop))

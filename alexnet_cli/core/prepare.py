@@ -34,6 +34,7 @@ from alexnet_cli.core.output import (
     write_rejected,
 )
 from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.scaling import scaler
 from alexnet_cli.core.sources import find_source, require_val
 from alexnet_cli.core.splits import NO_LABEL, Selection, Source, Split, select
 from alexnet_cli.core.store import DATA_FILE, FORMAT_VERSION, FORMATS, SPLITS, Store, write_stats
@@ -294,7 +295,8 @@ def _meta(job: _Job, count: int) -> dict[str, Any]:
         "versions": {
             "alexnet_cli": __version__,
             "jpeg": features.version("libjpeg_turbo") or features.version("jpg"),
-            **{package: version(package) for package in ("lmdb", "numpy", "pillow")},
+            "resizer": scaler(),
+            **{package: version(package) for package in ("lmdb", "numpy", "pillow", "simplejpeg")},
         },
     }
 
