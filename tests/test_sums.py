@@ -1,6 +1,7 @@
 import numpy as np
 
-from alexnet_cli.core.sums import PixelSums
+from alexnet_cli.core.conversion import CHUNK
+from alexnet_cli.core.sums import FEW, PixelSums
 from tests.stores import random_images
 
 
@@ -72,3 +73,16 @@ def test_sums_do_not_wrap():
     large = PixelSums(small.count * 1_300_000, small.pixels * 1_300_000, small.products * 1_300_000)
     np.testing.assert_allclose(large.stats().color_stdevs, small.stats().color_stdevs, rtol=1e-6)
     np.testing.assert_allclose(large.stats().color_components, small.stats().color_components, atol=1e-6)
+
+
+def test_sums_of_few():
+    """Sums in 16 bits, of as many white pictures as they are meant for, are those in 64 bits."""
+    few = PixelSums.of_few()
+    for _ in range(FEW):
+        few.add(flat(255, 255, 255))
+    merged = PixelSums()
+    merged.merge(few)
+    assert (merged.count, str(merged.pixels.dtype)) == (FEW, "int64")
+    assert (merged.pixels == FEW * 255).all()
+    assert merged.to_bytes() == few.to_bytes()
+    assert CHUNK <= FEW

@@ -20,6 +20,7 @@ from typing import Literal
 
 from alexnet_cli.core.errors import DataError, ImageError, SourceError
 from alexnet_cli.core.images import decode_record, encode_jpeg, square
+from alexnet_cli.core.memory import reuse_memory
 from alexnet_cli.core.places import Place
 from alexnet_cli.core.sums import PixelSums
 
@@ -54,7 +55,7 @@ def convert(pictures: Sequence[Picture], how: Conversion) -> Converted:
 
     Raises SourceError when the whole source has gone, which must not pass for a folder of damaged pictures.
     """
-    result = Converted([], [], PixelSums() if how.with_sums else None)
+    result = Converted([], [], PixelSums.of_few() if how.with_sums else None)
     for path, place in pictures:
         try:
             _convert_one(place, how, result)
@@ -75,9 +76,10 @@ def convert_all(pictures: Iterable[Picture], how: Conversion, workers: int) -> G
     """
     chunks = _in_chunks(pictures)
     if workers <= 1:
+        reuse_memory()
         yield from (convert(chunk, how) for chunk in chunks)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
     try:
         yield from _in_order(pool, chunks, how, ahead=workers * CHUNKS_AHEAD)
     except BrokenProcessPool as error:
@@ -129,7 +131,9 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
+def _begin() -> None:
+    """Set up a worker process."""
+    reuse_memory()  # a picture passes through blocks of half a megabyte, whose pages the system would else clear each time
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_wait_and_exit, args=(parent.sentinel,), daemon=True).start()
