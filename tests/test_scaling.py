@@ -9,7 +9,19 @@ from alexnet_cli.core.images import square
 from alexnet_cli.core.scaling import centre, scale_array, scale_picture, whole
 from tests.pictures import photo, saved
 
-SIZES = [(500, 375), (375, 500), (400, 533), (260, 300), (256, 256), (90, 60), (1, 7), (2000, 300), (1024, 768), (3000, 2000)]
+SIZES = [
+    (500, 375),
+    (375, 500),
+    (400, 533),
+    (260, 300),
+    (256, 256),
+    (90, 60),
+    (1, 7),
+    (2000, 300),
+    (1024, 1024),
+    (2048, 2050),
+    (3000, 2000),
+]
 
 
 @pytest.mark.parametrize("resize", ["short_side", "warp"])

@@ -16,7 +16,7 @@ from PIL import features
 
 from alexnet_cli import __version__
 from alexnet_cli.core.archives import verify_archives
-from alexnet_cli.core.conversion import Conversion, convert_all
+from alexnet_cli.core.conversion import CHUNK, Conversion, convert_all
 from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.disk_need import refuse_small_disk
 from alexnet_cli.core.errors import DataError
@@ -222,7 +222,8 @@ def _conversion(job: _Job, *, with_sums: bool = False) -> Conversion:
 
 def _write_records(job: _Job, name: str, writer: StoreWriter, order: NDArray[np.int64]) -> None:
     pictures = job.source.splits[name].stream(order)
-    with closing(convert_all(pictures, _conversion(job, with_sums=name == "train"), job.workers)) as chunks:
+    workers = min(job.workers, -(-len(order) // CHUNK))  # a worker takes a quarter of a second to start
+    with closing(convert_all(pictures, _conversion(job, with_sums=name == "train"), workers)) as chunks:
         for chunk in chunks:
             if chunk.rejected and job.stop_on_error:
                 path, reason = chunk.rejected[0]

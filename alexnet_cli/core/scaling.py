@@ -4,7 +4,6 @@ Boxes are (left, top, right, bottom) in pixels of the picture, fractions allowed
 """
 
 import math
-from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,8 @@ BICUBIC_REACH = 2  # the kernel's radius, in pixels of the smaller of the two pi
 
 def scaler() -> str:
     """Name what scales plain JPEG files here, with its version."""
+    from importlib.metadata import version  # not for the workers, which it would keep from starting
+
     return f"cykooz-resizer {version('cykooz-resizer')}" if cykooz_resizer else f"pillow {version('pillow')}"
 
 

@@ -4,12 +4,15 @@ Sums of integers do not depend on the order of the pictures, so any number of wo
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_cli.core.images import STORED_SHAPE
-from alexnet_cli.core.store import Stats
+
+if TYPE_CHECKING:
+    from alexnet_cli.core.store import Stats
 
 NUM_PIXELS = STORED_SHAPE[0] * STORED_SHAPE[1]
 FEW = 257  # pictures whose sums fit 16 bits: 257 * 255 = 65,535
@@ -37,8 +40,11 @@ class PixelSums:
         self.count += 1
         self.pixels += image_HWC
         # One picture's products fit 32 bits (255 * 255 * 65536 < 2**32), and integers keep BLAS and its threads out.
-        channels = np.ascontiguousarray(image_HWC.reshape(-1, 3).T).astype(np.uint32)
-        self.products += np.einsum("in,jn->ij", channels, channels)
+        channels = np.empty((3, NUM_PIXELS), dtype=np.uint32)
+        channels[:] = image_HWC.reshape(-1, 3).T
+        for row in range(3):
+            self.products[row, row:] += np.einsum("n,jn->j", channels[row], channels[row:])
+            self.products[row:, row] = self.products[row, row:]
 
     def merge(self, other: "PixelSums") -> None:
         """Add what another worker has summed."""
@@ -56,11 +62,13 @@ class PixelSums:
         numbers = np.frombuffer(value, dtype="<i8").astype(np.int64)
         return cls(int(numbers[0]), numbers[1:-9].reshape(STORED_SHAPE), numbers[-9:].reshape(3, 3))
 
-    def stats(self) -> Stats:
+    def stats(self) -> "Stats":
         """Return the mean image and the principal components of all pixels' colours, of one picture or more.
 
         Source: paper 4.1 (components of the RGB values throughout the training set), paper 2 (mean).
         """
+        from alexnet_cli.core.store import Stats  # not for the workers, which only add
+
         number = self.count * NUM_PIXELS
         totals = [int(total) for total in self.pixels.sum(axis=(0, 1))]
         # N*sum(xy) - sum(x)*sum(y) passes 64 bits: Python's integers keep it exact until the one division.
