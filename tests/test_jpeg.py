@@ -7,7 +7,7 @@ from PIL import Image
 from alexnet_cli.core import images
 from alexnet_cli.core.errors import ImageError
 from alexnet_cli.core.images import decode, decode_record, encode_jpeg, square
-from alexnet_cli.core.jpeg import decode_plain, plain_size, read_jpeg
+from alexnet_cli.core.jpeg import REDUCTIONS, decode_plain, plain_size, read_jpeg
 from tests.pictures import photo, saved
 
 
@@ -44,7 +44,7 @@ def test_record_has_the_same_bits_as_by_pillow(quality):
         np.testing.assert_array_equal(decode_record(record, "jpeg"), by_pillow(record))
 
 
-@pytest.mark.parametrize("reduction", [2, 4, 8])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("size", [(1000, 800), (1003, 801)])
 def test_reduced(size, reduction):
     """A reduced picture has its sides divided and rounded up, and is close to means over squares of the whole one."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 START = b"\xff\xd8\xff"
 PLAIN_COLOURS = ("YCbCr", "RGB")
-REDUCTIONS = (8, 4, 2)  # libjpeg-turbo also knows eighths such as 5/8, but has no fast code for them
+REDUCTIONS = (4, 2)  # 8 is too coarse, and libjpeg-turbo has no fast code for eighths such as 5/8
 
 
 def read_jpeg(source: bytes | Path) -> bytes | None:
