@@ -28,7 +28,7 @@ def demo(
 ) -> None:
     """Run the five commands on real handwritten digits.
 
-    It takes minutes on a fast processor and twenty on a slow one: 1,797 digits from 13 hands, which come with scikit-learn.
+    It takes four to twenty minutes, by the processor: 1,797 digits from 13 hands, which come with scikit-learn.
     Repeated, it continues where it was interrupted; a finished training is not done again.
     """
     with running(quiet=quiet, debug=debug) as reporter:

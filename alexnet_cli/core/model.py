@@ -194,8 +194,8 @@ def dropout_keys(seed: int, step: int, device: torch.device) -> dict[str, Tensor
 def _grouped_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int, groups: int) -> Tensor:
     if groups == 1 or x.device.type != "cpu" or x.dtype != torch.bfloat16:
         return F.conv2d(x, weight, bias, stride, padding, groups=groups)
-    # On processors with AMX conv2 in bfloat16 takes 136 ms as two convolutions and 295 ms as a grouped one (128 images);
-    # in float32 the grouped one is the faster.
+    # With AMX conv2 in bfloat16 takes 136 ms as two convolutions and 295 ms as a grouped one (128 images), without AMX as long
+    # either way; in float32 the grouped one is the faster.
     parts = zip(x.chunk(groups, 1), weight.chunk(groups), bias.chunk(groups), strict=True)
     return torch.cat([F.conv2d(*part, stride, padding) for part in parts], dim=1)
 
