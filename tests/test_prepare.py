@@ -204,8 +204,7 @@ def start_in_the_background(source: Path, out: Path, *, commit: int = 16) -> sub
     code = f"""
         import sys
         from pathlib import Path
-        from alexnet_cli.core.output import read_rejected
-from alexnet_cli.core.prepare import prepare
+        from alexnet_cli.core.prepare import prepare
         if __name__ == "__main__":
             prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, commit_pictures={commit})
     """
