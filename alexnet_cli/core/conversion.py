@@ -79,7 +79,9 @@ def convert_all(pictures: Iterable[Picture], how: Conversion, workers: int) -> G
         reuse_memory()
         yield from (convert(chunk, how) for chunk in chunks)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # imported once, for all workers
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
     try:
         yield from _in_order(pool, chunks, how, ahead=workers * CHUNKS_AHEAD)
     except BrokenProcessPool as error:
