@@ -24,6 +24,11 @@ TRUTH = (1, 3, 2, 1, 1, 2)  # of val pictures 1 to 6, by the kit's numbers
 VAL_NAMES = tuple(f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, len(TRUTH) + 1))
 TEST_NAMES = tuple(f"ILSVRC2012_test_{number:08d}.JPEG" for number in (1, 2))
 CLASSES = tuple(sorted(TRAIN_COUNTS))
+# torchvision's Imagenette, as its own list has them, in the order of its labels.
+IMAGENETTE = (
+    "n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042", "n03425413", "n03445777",
+    "n03888257",
+)  # fmt: skip
 
 
 def pixels(name: str) -> np.ndarray:

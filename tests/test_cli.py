@@ -20,6 +20,7 @@ from alexnet_cli.cli.app import app
 from alexnet_cli.cli.command import describe, running
 from alexnet_cli.core.config import read_config
 from alexnet_cli.core.errors import AlexNetError
+from tests.pictures import photo
 
 runner = CliRunner()
 
@@ -100,6 +101,9 @@ def test_version(flag: str) -> None:
         ["prepare", "x", "--quality", "101"],
         ["prepare", "x", "--workers", "0"],
         ["prepare", "x", "y"],
+        ["prepare", "x", "--classes", ","],
+        ["prepare", "x", "--holdout", "1"],
+        ["prepare", "x", "--source", "zip"],
         ["train", "--epochs", "0"],
         ["train", "--batch-size", "0"],
         ["train", "--learning-rate", "-1"],
@@ -286,6 +290,51 @@ def test_prepare_reports_on_stdout_and_works_on_stderr(tmp_path: Path) -> None:
     again = runner.invoke(app, ["--quiet", "prepare", source, "--out", str(tmp_path / "data"), "--workers", "1"])
     assert (again.exit_code, again.stderr) == (0, "")
     assert again.stdout.splitlines() == [line for line in first.stdout.splitlines() if not line.startswith("time")]
+
+
+def test_part_of_a_source(tmp_path: Path) -> None:
+    """Classes by id or number, pictures per class and a holdout are taken from the command line; --json tells what is there."""
+    counts = {"cat": 6, "dog": 8, "eel": 4}
+    for name, count in counts.items():
+        (tmp_path / "source" / name).mkdir(parents=True)
+        for index in range(count):
+            photo(20, 20, index).save(tmp_path / "source" / name / f"{index}.png")
+
+    def prepared(out: str, *options: str) -> list[tuple[list[str], list[int]]]:
+        arguments = ["prepare", str(tmp_path / "source"), "--out", str(tmp_path / out), "--workers", "1", "--holdout", "0.5"]
+        done = runner.invoke(app, [*arguments, *options])
+        assert done.exit_code == 0, done.stderr
+        stores = json.loads(runner.invoke(app, ["info", str(tmp_path / out), "--json"]).stdout)["stores"]
+        return [(store["classes"], store["class_counts"]) for store in stores]
+
+    assert prepared("all") == [(["cat", "dog", "eel"], [3, 4, 2])] * 2
+    assert prepared("named", "--classes", "eel, cat", "--per-class", "1") == [(["cat", "eel"], [1, 1]), (["cat", "eel"], [3, 2])]
+    (train, _), (val, _) = prepared("number", "--classes", "2", "--seed", "3")
+    assert train == val and len(train) == 2
+    again = runner.invoke(app, ["prepare", str(tmp_path / "source"), "--out", str(tmp_path / "all"), "--holdout", "0.25"])
+    assert (again.exit_code, again.stderr.count("holdout 0.5 there, 0.25 now")) == (1, 1)
+
+
+def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+    """They are a warning and exit code 0, or an error above the number that is borne."""
+    source = _pictures(tmp_path / "source")
+    next((source / "train").rglob("*.*")).write_text("no picture")
+    command = ["prepare", str(source), "--out", str(tmp_path / "data"), "--workers", "1"]
+    done = runner.invoke(app, command)
+    assert (done.exit_code, done.stderr.count("warning: 1 of 6 pictures of train cannot be read")) == (0, 1)
+    done = runner.invoke(app, [*command, "--max-rejected", "0"])
+    assert (done.exit_code, done.stderr.count("error: pictures that cannot be read: 1, more than --max-rejected 0")) == (1, 1)
+
+
+def test_what_the_system_refuses_to_list(tmp_path: Path) -> None:
+    """A place in the source that cannot be listed, here a link to itself among the classes, is one line with a way out."""
+    source = _pictures(tmp_path / "source")
+    (source / "train" / "loop").symlink_to("loop")
+    done = runner.invoke(app, ["prepare", str(source), "--out", str(tmp_path / "data")])
+    assert done.exit_code == 1
+    error = f"error: cannot read {source}/train/loop: Too many levels of symbolic links\nhint: make it readable, or move it away\n"
+    assert done.stderr.endswith(error)
+    assert not (tmp_path / "data").exists()
 
 
 def test_data_folder_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

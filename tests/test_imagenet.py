@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import os
 import shutil
@@ -152,6 +153,28 @@ def test_parquet_interrupted(tmp_path):
         assert [one.record(index) for index in range(len(one))] == [two.record(index) for index in range(len(two))]
 
 
+def test_archives_interrupted(tmp_path):
+    """Two workers stopped in the midst of the archives, and the work continued by one, end with the records of one run."""
+    root = make_archives(tmp_path / "imagenet")
+    run(root, tmp_path / "straight")
+
+    class Stop(Reporter):
+        def advance(self, amount: int = 1, **figures: float) -> None:
+            if amount > 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("alexnet_cli.core.conversion.CHUNK", 5)
+        prepare(root, tmp_path / "data", format="raw", workers=2, commit_pictures=5, reporter=Stop())
+    _, listener = run(root, tmp_path / "data")
+    assert "continuing at record 5 of 12 of train" in listener.notes
+    check_labels(tmp_path / "data")
+    for split in ("train", "val"):
+        one, two = open_store(tmp_path / "straight", split), open_store(tmp_path / "data", split)
+        assert [one.record(index) for index in range(len(one))] == [two.record(index) for index in range(len(two))]
+        assert one.meta == two.meta
+
+
 def test_one_seed_one_order_for_every_form_that_reads_alone(tmp_path):
     """Archives and folders of the same pictures have the same records in the same order."""
     run(make_archives(tmp_path / "archives"), tmp_path / "one")
@@ -247,8 +270,6 @@ def test_published_sums(tmp_path, monkeypatch):
         SourceError, match=r"ILSVRC2012_img_train\.tar has MD5 [0-9a-f]{32}, expected 1d675b47d978889d74fa0da5fadfb00e"
     ):
         run(root, tmp_path / "data", verify=True)
-    import hashlib
-
     sums = {name: hashlib.md5((root / name).read_bytes()).hexdigest() for name in archives.MD5}
     monkeypatch.setattr(archives, "MD5", sums)
     _, listener = run(root, tmp_path / "data", verify=True)
@@ -263,7 +284,7 @@ def test_val_half_sorted(tmp_path):
     imagenets.write_train_folders(root)
     imagenets.write_flat(root / "val", VAL_NAMES[1:])
     (root / "val" / truth()[VAL_NAMES[0]]).mkdir()
-    with pytest.raises(SourceError, match="val has 5 pictures beside 1 class folders"):
+    with pytest.raises(SourceError, match=r"val has class folders \(1\) and pictures beside them \(5\)"):
         run(root, tmp_path / "data")
 
 
@@ -367,7 +388,7 @@ def test_one_odd_name_changes_no_class(tmp_path):
     write_shard(tmp_path / "hf/train-0.parquet", [0] * 5 + [1] * 5, images=images)
     source = find_source(tmp_path / "hf")
     assert source.classes == ("n00000001", "n00000002")
-    assert source.lacks == ("train-0.parquet: 1 pictures bear another class's id in their names; the label counts",)
+    assert source.lacks == ("train-0.parquet: pictures that bear another class's id in their names: 1; their labels count",)
 
 
 def test_shards_written_anew_are_another_source(tmp_path):
@@ -478,7 +499,7 @@ def test_member_too_large_to_be_a_picture(tmp_path, monkeypatch):
     """A member is judged by its size before it is read."""
     root = make_archives(tmp_path / "imagenet")
     sizes = {name: len(imagenets.content(name)) for name in VAL_NAMES}
-    monkeypatch.setattr(archives, "LARGEST", sorted(sizes.values())[-2])
+    monkeypatch.setattr(archives, "LARGEST_PICTURE", sorted(sizes.values())[-2])
     source = find_source(root)
     largest = max(sizes, key=lambda name: sizes[name])
     assert f"ILSVRC2012_img_val.tar/{largest}" in [path for path, _ in source.splits["val"].refused]

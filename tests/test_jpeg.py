@@ -114,3 +114,13 @@ def test_damaged_inside():
             square(bytes(whole))
     else:
         np.testing.assert_array_equal(square(bytes(whole)), square(Image.fromarray(theirs)))
+
+
+def test_no_file_is_read_whole_that_is_too_large(tmp_path, monkeypatch):
+    """A file that begins like a picture but is larger than any is left to Pillow, which reads no more of it than it needs."""
+    content = saved(photo(40, 30), "JPEG")
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert read_jpeg(tmp_path / "a.jpg") == content
+    monkeypatch.setattr("alexnet_cli.core.jpeg.LARGEST_PICTURE", len(content) - 1)
+    assert read_jpeg(tmp_path / "a.jpg") is None
+    assert square(tmp_path / "a.jpg").shape == (256, 256, 3)

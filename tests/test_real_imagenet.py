@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from scipy.io import loadmat
 
 from alexnet_cli.core.store import open_store
 from tests.conftest import ROOT
-from tests.imagenets import tar_of
+from tests.imagenets import IMAGENETTE, tar_of
 
 PER_CLASS, NUM_VAL = 5, 12
 
@@ -130,6 +130,26 @@ def lay_folders(root: Path, collection: Collection) -> str:
     return str(root)
 
 
+def lay_torchvision(root: Path, collection: Collection) -> str:
+    """Lay torchvision's Imagenette as its archive is extracted; the name by which it is asked for is the source."""
+    folder = root.parent / "downloads" / "imagenette2"
+    for wnid, names in collection.train.items():
+        lay(folder / "train" / wnid, names, collection)
+    for name, wnid in collection.val.items():
+        (folder / "val" / wnid).mkdir(parents=True, exist_ok=True)
+        (folder / "val" / wnid / name).write_bytes(collection.files[name])
+    return "torchvision:Imagenette"
+
+
+def imagenette(collection: Collection) -> Collection:
+    """Return the photographs under the ids of Imagenette, which knows no others: one for each of the first ten."""
+    ids = dict(zip(sorted(collection.train), IMAGENETTE, strict=False))
+    train = {ids[wnid]: names for wnid, names in collection.train.items() if wnid in ids}
+    val = {name: ids[wnid] for name, wnid in collection.val.items() if wnid in ids}
+    named = [*val, *(name for names in train.values() for name in names)]
+    return replace(collection, train=train, val=val, files={name: collection.files[name] for name in named})
+
+
 def thumbnail(picture: Image.Image) -> np.ndarray:
     """Return a small grey copy of what a store keeps of a picture, float (16, 16)."""
     side = min(picture.size)
@@ -143,7 +163,7 @@ def check(out: Path, collection: Collection, of: Callable[[str], str]) -> None:
     names = list(collection.files)
     originals = np.stack([thumbnail(Image.open(BytesIO(collection.files[name]))) for name in names])
     expected = collection.val | {name: wnid for wnid, names in collection.train.items() for name in names}
-    for split, count in (("train", PER_CLASS * len(collection.train)), ("val", NUM_VAL)):
+    for split, count in (("train", PER_CLASS * len(collection.train)), ("val", len(collection.val))):
         store = open_store(out, split)
         assert store.classes == tuple(sorted(map(of, collection.train)))
         assert dict(zip(store.classes, store.words, strict=True)) == {of(wnid): collection.words[wnid] for wnid in collection.train}
@@ -157,11 +177,13 @@ def check(out: Path, collection: Collection, of: Callable[[str], str]) -> None:
         assert len(seen) == len(store) == count
 
 
-@pytest.mark.parametrize("form", ["archives", "imagenet", "kaggle", "parquet", "folders"])
+@pytest.mark.parametrize("form", ["archives", "imagenet", "kaggle", "parquet", "folders", "torchvision"])
 def test_one_command(tmp_path, collection, form):
     """One command names the form that it recognised and stores every photograph once, under its label and words."""
+    collection = imagenette(collection) if form == "torchvision" else collection
     source = globals()[f"lay_{form}"](tmp_path / "source", collection)
     command = [sys.executable, "-m", "alexnet_cli", "prepare", source, "--out", str(tmp_path / "data")]
+    command += ["--downloads", str(tmp_path / "downloads")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert f"({form})" in done.stderr.splitlines()[0]
     assert "warning" not in done.stderr

@@ -11,13 +11,8 @@ from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.sources import find_source
 from alexnet_cli.core.splits import Selection
 from alexnet_cli.core.store import open_store
+from tests.imagenets import IMAGENETTE
 from tests.pictures import photo, saved
-
-# As Imagenette's own list has them, in the order of its labels.
-IMAGENETTE = (
-    "n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042", "n03425413", "n03445777",
-    "n03888257",
-)  # fmt: skip
 
 
 def lay_imagenette(root: Path) -> None:
@@ -91,17 +86,22 @@ def test_test_pictures_stand_in(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "message", "hint"),
-    [
-        ("imagenette", "torchvision has no classification data set 'imagenette'", "spelt as there: Imagenette"),
-        ("nonsense", "torchvision has no classification data set 'nonsense'", "CIFAR10"),
-    ],
+    ("name", "hint"),
+    [("imagenette", "these are Imagenette"), ("CIFAR", "these are CIFAR10, CIFAR100"), ("nonsense", "DTD, EuroSAT")],
 )
-def test_unknown_names(tmp_path, name, message, hint):
-    """A name that is not there is refused, with the right spelling where it is only that."""
-    with pytest.raises(SourceError, match=message) as caught:
+def test_unknown_names(tmp_path, name, hint):
+    """A name that is not there is refused, with those that are like it, or else with all there are."""
+    with pytest.raises(SourceError, match=f"'{name}' is none of torchvision's data sets that need no more") as caught:
         find_source(f"torchvision:{name}", downloads=tmp_path)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["EMNIST", "ImageFolder", "Kinetics", "CocoDetection"])
+def test_names_that_need_more(tmp_path, name):
+    """A data set whose constructor asks for more than a folder and a split is not offered."""
+    with pytest.raises(SourceError, match="need no more than a name") as caught:
+        find_source(f"torchvision:{name}", downloads=tmp_path)
+    assert name not in caught.value.hint.split(", ")
 
 
 def test_no_network(tmp_path, monkeypatch):

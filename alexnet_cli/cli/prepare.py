@@ -39,71 +39,88 @@ class OnError(str, Enum):
     STOP = "stop"
 
 
-def _parse_classes(value: str | None) -> str | None:
+def _check_classes(value: str | None) -> str | None:
     if value is not None and not [name for name in value.split(",") if name.strip()]:
         raise typer.BadParameter(f"{value!r} is neither a number nor a list of class ids with commas between")
     return value
 
 
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="Folder of ImageNet or other pictures in one of the kinds of --source, or torchvision:NAME."
+    ),
+]
+OutOption = Annotated[Path, typer.Option("--out", envvar="ALEXNET_DATA", help="Folder to write.")]
+KindOption = Annotated[
+    SourceKind | None,
+    typer.Option("--source", help="What SOURCE is, where it is not to be recognised.", show_default="recognised by looking"),
+]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="jpeg: small; raw: nothing to decode, 196,608 bytes each, 267 GB for ImageNet.")
+]
+QualityOption = Annotated[int, typer.Option("--quality", min=1, max=100, help="JPEG quality.")]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="So many classes, drawn by --seed, or a list of their ids with commas between.",
+        show_default="all",
+        callback=_check_classes,
+    ),
+]
+PerClassOption = Annotated[
+    int | None, typer.Option("--per-class", min=1, help="At most so many training pictures of each class.", show_default="all")
+]
+HoldoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--holdout",
+        min=0.0001,
+        max=0.9,
+        help="Share of each class's training pictures that becomes val, where SOURCE has none.",
+        show_default="none",
+    ),
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="At most so many pictures of each split.", show_default="all")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the records' order and of what is drawn.")]
+OnErrorOption = Annotated[
+    OnError, typer.Option("--on-error", help="A picture that cannot be read: count, list and skip it, or stop.")
+]
+MaxRejectedOption = Annotated[
+    int | None,
+    typer.Option("--max-rejected", min=0, help="Fail when more pictures than this cannot be read.", show_default="any number"),
+]
+VerifyOption = Annotated[
+    bool, typer.Option("--verify-archives", help="Compare the official archives with their published MD5 sums first.")
+]
+DownloadsOption = Annotated[
+    Path, typer.Option("--downloads", envvar="ALEXNET_DOWNLOADS", help="Where torchvision's data sets are, or go.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace an earlier output of prepare; files of others are never deleted.")
+]
+
+
 def prepare(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE", help="Folder of ImageNet or other pictures in one of the kinds of --source, or torchvision:NAME."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", envvar="ALEXNET_DATA", help="Folder to write.")] = Path("data"),
-    kind: Annotated[
-        SourceKind | None,
-        typer.Option("--source", help="What SOURCE is, where it is not to be recognised.", show_default="recognised by looking"),
-    ] = None,
-    format: Annotated[
-        Format, typer.Option("--format", help="jpeg: small; raw: nothing to decode, 196,608 bytes each, 250 GB for ImageNet.")
-    ] = Format.JPEG,
-    quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="JPEG quality.")] = 95,
+    source: SourceArgument,
+    out: OutOption = Path("data"),
+    kind: KindOption = None,
+    format: FormatOption = Format.JPEG,
+    quality: QualityOption = 95,
     workers: WorkersOption = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            "--classes",
-            help="So many classes, drawn by --seed, or a list of their ids with commas between.",
-            show_default="all",
-            callback=_parse_classes,
-        ),
-    ] = None,
-    per_class: Annotated[
-        int | None, typer.Option("--per-class", min=1, help="At most so many training pictures of each class.", show_default="all")
-    ] = None,
-    holdout: Annotated[
-        float | None,
-        typer.Option(
-            "--holdout",
-            min=0.0001,
-            max=0.9,
-            help="Share of each class's training pictures that becomes val, where SOURCE has none.",
-            show_default="none",
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most so many pictures of each split.", show_default="all")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the records' order and of what is drawn.")] = 0,
-    on_error: Annotated[
-        OnError, typer.Option("--on-error", help="A picture that cannot be read: count, list and skip it, or stop.")
-    ] = OnError.SKIP,
-    max_rejected: Annotated[
-        int | None,
-        typer.Option("--max-rejected", min=0, help="Fail when more pictures than this cannot be read.", show_default="any number"),
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify-archives", help="Compare the official archives with their published MD5 sums first.")
-    ] = False,
-    downloads: Annotated[
-        Path, typer.Option("--downloads", envvar="ALEXNET_DOWNLOADS", help="Where torchvision's data sets are, or go.")
-    ] = Path("downloads"),
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an earlier output of prepare; files of others are never deleted.")
-    ] = False,
+    classes: ClassesOption = None,
+    per_class: PerClassOption = None,
+    holdout: HoldoutOption = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    on_error: OnErrorOption = OnError.SKIP,
+    max_rejected: MaxRejectedOption = None,
+    verify: VerifyOption = False,
+    downloads: DownloadsOption = Path("downloads"),
+    force: ForceOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:

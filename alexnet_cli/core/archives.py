@@ -28,7 +28,7 @@ from alexnet_cli.core.imagenet import (
     unknown_class,
     words_of,
 )
-from alexnet_cli.core.places import Ranges
+from alexnet_cli.core.places import LARGEST_PICTURE, Ranges
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.splits import NO_LABEL, Source, Split, everything
 
@@ -41,7 +41,6 @@ MD5 = {  # published by the makers
 }
 BLOCK = tarfile.BLOCKSIZE
 HASHED_AT_A_TIME = 1 << 22
-LARGEST = 1 << 28  # bytes of a picture's file: it is read whole
 GZIP = b"\x1f\x8b"
 TWO_OR_MORE = "expected the tars of two classes or more, named WNID.tar"
 
@@ -72,8 +71,8 @@ class Members:
         if not is_picture(Path(member.name).name) or member.isdir():
             return
         reason = _danger(member)
-        if not reason and member.size > LARGEST:
-            reason = f"a file of {member.size:,} bytes, more than {LARGEST:,}"
+        if not reason and member.size > LARGEST_PICTURE:
+            reason = f"a file of {member.size:,} bytes, more than {LARGEST_PICTURE:,}"
         if not reason and name in self.seen:
             name, reason = f"{name} (again)", "a second picture of this name"
         self.seen.add(name)

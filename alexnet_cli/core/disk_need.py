@@ -1,6 +1,5 @@
 """How much disk a source will need once it is prepared, and whether there is so much."""
 
-import errno
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +37,7 @@ def refuse_small_disk(
         raise DiskFullError(
             f"{out} needs about {_spoken(need)} for {count:,} pictures, {_spoken(free)} are free",
             hint="free some space, or choose --out on another disk, --format jpeg, a lower --quality or fewer --classes",
-        ) from OSError(errno.ENOSPC, "No space left on device")
+        )
 
 
 def _spoken(num_bytes: float) -> str:

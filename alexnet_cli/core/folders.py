@@ -37,7 +37,7 @@ def list_folders(path: Path) -> Source:
     """
     if not (path / "train").is_dir() and len(_class_folders(path)) > 1 and not _has_split(path):
         return _list_classes_alone(path)
-    return list_tree(path, "", "folders", None, [read_words(path)])
+    return _list_tree(path, "", "folders", None, read_words(path))
 
 
 def _list_classes_alone(path: Path) -> Source:
@@ -64,34 +64,33 @@ def list_kaggle(path: Path) -> Source:
         raise SourceError(f"{path} has no {KAGGLE[0]}/train", hint="name the folder that Kaggle's archive was unpacked to")
     solution, mapping = (find_upwards(path, name) for name in (SOLUTION, MAPPING))
     class_of = read_solution(solution) if solution else unknown_class
-    return list_tree(path, base, "kaggle", class_of, [read_words(mapping.parent) if mapping else {}])
+    return _list_tree(path, base, "kaggle", class_of, read_words(mapping.parent) if mapping else {})
 
 
 def _has_split(path: Path) -> bool:
     return any((path / name).is_dir() for names in FOLDERS.values() for name in names)
 
 
-def list_train(path: Path) -> tuple[Split, tuple[str, ...]]:
-    """List the class folders of train/; return the pictures and the classes."""
-    classes = _train_classes(path / "train")
-    train = _class_split(path, "train", classes)
+def list_train(path: Path, folder: str = "train") -> tuple[Split, tuple[str, ...]]:
+    """List the class folders of the training pictures; return these and the classes."""
+    classes = _train_classes(path / folder)
+    train = _class_split(path, folder, classes)
     _refuse_empty_classes(train, classes)
     return train, classes
 
 
-def list_tree(path: Path, base: str, kind: str, class_of: ClassOf | None, known: list[dict[str, str]]) -> Source:
+def _list_tree(path: Path, base: str, kind: str, class_of: ClassOf | None, known: dict[str, str]) -> Source:
     """List the splits under path/base; class_of: labels of pictures in a flat val/, None where val must have class folders."""
     folders = _split_folders(path / base)
     names = {split: f"{base}/{folder}".lstrip("/") for split, folder in folders.items()}
-    classes = _train_classes(path / names["train"])
-    splits = {"train": _class_split(path, names["train"], classes)}
-    _refuse_empty_classes(splits["train"], classes)
+    train, classes = list_train(path, names["train"])
+    splits = {"train": train}
     lacks: tuple[str, ...] = ()
     if "val" in names:
         splits["val"], lacks = list_val(path, names["val"], classes, class_of)
     if "test" in names:
         splits["test"] = list_test(path, names["test"], classes)
-    return Source(kind, path, splits, classes, words_of(classes, *known), lacks)
+    return Source(kind, path, splits, classes, words_of(classes, known), lacks)
 
 
 def _split_folders(path: Path) -> dict[str, str]:
@@ -133,19 +132,19 @@ def list_val(path: Path, folder: str, classes: tuple[str, ...], class_of: ClassO
         flat = sum(is_picture(name) for name in os.listdir(path / folder))
         if flat:
             raise SourceError(
-                f"{path / folder} has {flat:,} pictures beside {len(sorted_in):,} class folders",
+                f"{path / folder} has class folders ({len(sorted_in):,}) and pictures beside them ({flat:,})",
                 hint="sort all of them into class folders, or none",
             )
     if class_of is None or sorted_in:
         return _class_split(path, folder, classes), ()
-    return flat_split(path, folder, classes, class_of)
+    return _flat_split(path, folder, classes, class_of)
 
 
 def list_test(path: Path, folder: str, classes: tuple[str, ...]) -> Split:
     """List test pictures, in class folders, or flat and without labels."""
     if _class_folders(path / folder):
         return _class_split(path, folder, classes)
-    return flat_split(path, folder, classes, unknown_class)[0]
+    return _flat_split(path, folder, classes, unknown_class)[0]
 
 
 def _class_split(path: Path, folder: str, classes: tuple[str, ...]) -> Split:
@@ -166,7 +165,7 @@ def _class_split(path: Path, folder: str, classes: tuple[str, ...]) -> Split:
     return _split(path, folder, pictures)
 
 
-def flat_split(path: Path, folder: str, classes: tuple[str, ...], class_of: ClassOf) -> tuple[Split, tuple[str, ...]]:
+def _flat_split(path: Path, folder: str, classes: tuple[str, ...], class_of: ClassOf) -> tuple[Split, tuple[str, ...]]:
     """List the pictures of a folder without class folders; return them and what they lack, a sentence each."""
     found = list(_pictures(path / folder, folder))
     if not found:

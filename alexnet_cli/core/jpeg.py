@@ -4,11 +4,14 @@ Plain is whole, of three colours and 8 bits. Of everything else the functions sa
 more kinds of files, and its messages are the ones that users read. Decoding does not hold Python's lock.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+
+from alexnet_cli.core.places import LARGEST_PICTURE
 
 START = b"\xff\xd8\xff"
 PLAIN_COLOURS = ("YCbCr", "RGB")
@@ -16,12 +19,13 @@ REDUCTIONS = (4, 2)  # 8 is too coarse, and libjpeg-turbo has no fast code for e
 
 
 def read_jpeg(source: bytes | Path) -> bytes | None:
-    """Return the content of a file that begins like a JPEG file, None if it does not or cannot be read."""
+    """Return the content of a file that begins like a JPEG file, None if it does not, is too large or cannot be read."""
     if isinstance(source, bytes):
         return source if source.startswith(START) else None
     try:
         with source.open("rb") as file:
-            return file.read() if file.peek(len(START)).startswith(START) else None
+            begins = file.peek(len(START)).startswith(START)
+            return file.read() if begins and os.fstat(file.fileno()).st_size <= LARGEST_PICTURE else None
     except OSError:
         return None
 

@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 
 from alexnet_cli.core.errors import ImageError, SourceError
 from alexnet_cli.core.imagenet import WNID, read_words, words_of
-from alexnet_cli.core.places import Place
+from alexnet_cli.core.places import LARGEST_PICTURE, Place
 from alexnet_cli.core.reports import Reporter
-from alexnet_cli.core.splits import NO_LABEL, WINDOW, Source, Split, everything, padded_numbers
+from alexnet_cli.core.splits import NO_LABEL, WINDOW, Source, Split, everything, padded_numbers, relabelled, sorted_by_id
 
 SHARD = re.compile(r"(train|val|valid|validation|test)-(\d+)(?:-of-(\d+))?(?:-[0-9a-f]+)?\.parquet")
 SPLITS = {"valid": "val", "validation": "val"}
 FOLDERS = ("data", ".")
 COLUMNS = "expected the columns image: struct<bytes: binary, path: string> and label: int64"
 LARGEST_GROUP = 1 << 30  # bytes: row groups are read whole
-LARGEST = 1 << 28  # bytes of a picture's file
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Content:
 
     def read(self) -> bytes:
         """Return them. Raises ImageError where there are too many."""
-        if len(self.content) > LARGEST:
-            raise ImageError(f"a file of {len(self.content):,} bytes, more than {LARGEST:,}")
+        if len(self.content) > LARGEST_PICTURE:
+            raise ImageError(f"a file of {len(self.content):,} bytes, more than {LARGEST_PICTURE:,}")
         return self.content
 
 
@@ -126,34 +125,39 @@ def list_parquet(path: Path, reporter: Reporter) -> Source:
     reporter.start("reading labels", sum(map(len, shards.values())), "shards")
     tables = {name: _Table(path, shards[name], reporter) for name in ("train", "val", "test") if name in shards}
     reporter.finish()
-    largest = max(int(table.bytes.max(initial=0)) for table in tables.values())
-    if largest > LARGEST_GROUP:
-        reporter.warn(
-            f"the shards have row groups of up to {largest / 1e9:.1f} GB, which are read whole: memory must hold some of them"
-        )
-    ids, words, lacks = _classes(tables["train"])
-    order = sorted(range(len(ids)), key=lambda label: ids[label])
-    new = np.full(len(ids) + 1, NO_LABEL, dtype=np.int32)  # the last place is that of NO_LABEL
-    new[order] = np.arange(len(ids))
+    _warn_of_large_groups(tables.values(), reporter)
+    ids, names, lacks = _classes(tables["train"])
+    classes, places = sorted_by_id(ids)
     splits: dict[str, Split] = {}
     for name, table in tables.items():
-        if table.labels.max(initial=NO_LABEL) >= len(ids) or table.labels.min(initial=0) < NO_LABEL:
-            wrong = table.labels[(table.labels >= len(ids)) | (table.labels < NO_LABEL)][0]
-            raise SourceError(
-                f"{table.folder} has label {wrong}, train has 0 to {len(ids) - 1}", hint="-1 stands for an unknown label"
-            )
-        if not len(table.labels):
-            raise SourceError(f"{table.folder} has no rows", hint="download it again, or move it away")
-        splits[name] = table.split(new[table.labels])
+        _refuse_labels(table, len(ids))
+        splits[name] = table.split(relabelled(table.labels, places))
         if name == "val" and (table.labels == NO_LABEL).any():
             lacks.append(f"{table.folder} has pictures without labels: evaluate and the test after each epoch will lack them")
-    classes = tuple(ids[label] for label in order)
-    names = {ids[label]: words[label] for label in order} if words else {}
-    return Source("parquet", path, splits, classes, words_of(classes, read_words(path), names), tuple(lacks))
+    words = words_of(classes, read_words(path), dict(zip(ids, names, strict=False)))
+    return Source("parquet", path, splits, classes, words, tuple(lacks))
+
+
+def _warn_of_large_groups(tables: Iterable["_Table"], reporter: Reporter) -> None:
+    largest = max(int(table.group_bytes.max(initial=0)) for table in tables)
+    if largest > LARGEST_GROUP:
+        size = f"{largest / 1e9:.1f} GB"
+        reporter.warn(f"the shards have row groups of up to {size}, which are read whole: memory must hold some of them")
+
+
+def _refuse_labels(table: "_Table", num_classes: int) -> None:
+    """Raise SourceError for a split without rows, and for labels that are no class of train."""
+    if not len(table.labels):
+        raise SourceError(f"{table.folder} has no rows", hint="download it again, or move it away")
+    wrong = table.labels[(table.labels >= num_classes) | (table.labels < NO_LABEL)]
+    if len(wrong):
+        raise SourceError(
+            f"{table.folder} has label {wrong[0]}, train has 0 to {num_classes - 1}", hint="-1 stands for an unknown label"
+        )
 
 
 class _Table:
-    """Labels and names of one split's shards. bytes: of each row group."""
+    """Labels and names of one split's shards. first_groups: of each shard. group_bytes: of each row group."""
 
     def __init__(self, path: Path, files: Sequence[Path], reporter: Reporter) -> None:
         self.files = files
@@ -164,15 +168,15 @@ class _Table:
         self._groups: list[int] = []
         self._rows: list[int] = []
         self._labels: list[int] = []
-        first, sizes = [0], []
+        starts, sizes = [0], []
         for shard in files:
             file = _open(shard)
             for number in range(file.num_row_groups):
-                self._add(path, shard, number, first[-1] + number, _columns(file, shard, number))
+                self._add(path, shard, number, starts[-1] + number, _columns(file, shard, number))
                 sizes.append(file.metadata.row_group(number).total_byte_size)
-            first.append(first[-1] + file.num_row_groups)
+            starts.append(starts[-1] + file.num_row_groups)
             reporter.advance()
-        self.bytes, self.first = np.array(sizes, dtype=np.int64), np.array(first[:-1], dtype=np.int64)
+        self.group_bytes, self.first_groups = np.array(sizes, dtype=np.int64), np.array(starts[:-1], dtype=np.int64)
         self.labels = np.array(self._labels, dtype=np.int64)
 
     def _add(self, path: Path, shard: Path, number: int, group: int, table: Any) -> None:
@@ -188,7 +192,7 @@ class _Table:
     def split(self, labels: NDArray[np.int32]) -> Split:
         """Return the split; sizes are not known without reading the pictures."""
         groups, rows = (np.array(values, dtype=np.int64) for values in (self._groups, self._rows))
-        listing = Rows(self.files, self.first, groups, rows, self.bytes)
+        listing = Rows(self.files, self.first_groups, groups, rows, self.group_bytes)
         return everything(self.folder, self.paths, labels.tolist(), [0] * len(labels), listing)
 
 
@@ -221,31 +225,32 @@ def _open(file: Path) -> Any:
 
 
 def _classes(train: _Table) -> tuple[list[str], list[str], list[str]]:
-    """Return id and words of each of train's labels, and what a user should know; no words where the shards name no classes."""
+    """Return the id of each of train's labels, their names where the shards have them, and what a user should know."""
     if not len(train.labels) or (train.labels == NO_LABEL).any():
         raise SourceError(f"{train.folder} has pictures without labels", hint=COLUMNS)
     names = _class_names(train.schema)
     count = len(names) or int(train.labels.max()) + 1
     if count < 2:
         raise SourceError(f"{train.folder} has one class; there is nothing to tell apart", hint=COLUMNS)
-    found: dict[int, Counter[str]] = {}
-    for label, name in zip(train.labels.tolist(), train.names, strict=True):
-        found.setdefault(label, Counter()).update(WNID.findall(name)[:1])
-    most = [found[label].most_common(1) if label in found else [] for label in range(count)]
-    wnids = [common[0][0] for common in most if common]
-    if len(set(wnids)) == count:
-        odd = sum(
-            sum(counter.values()) - common[0][1]
-            for counter, common in zip(found.values(), (most[label] for label in found), strict=True)
-        )
-        return (
-            wnids,
-            names,
-            [f"{train.folder}: {odd:,} pictures bear another class's id in their names; the label counts"] if odd else [],
-        )
+    wnids, others = _wnids(train, count)
+    if wnids:
+        told = f"{train.folder}: pictures that bear another class's id in their names: {others:,}; their labels count"
+        return wnids, names, [told] if others else []
     if names and names == sorted(set(names)):
         return names, names, []
     return padded_numbers(count), names, []
+
+
+def _wnids(train: _Table, count: int) -> tuple[list[str], int]:
+    """Return the id that most of each class's pictures bear in their names, and how many bear another; none if a class has none."""
+    found = [Counter[str]() for _ in range(count)]
+    for label, name in zip(train.labels.tolist(), train.names, strict=True):
+        if 0 <= label < count:
+            found[label].update(WNID.findall(name)[:1])
+    wnids = [borne.most_common(1)[0][0] for borne in found if borne]
+    if len(set(wnids)) < count:
+        return [], 0
+    return wnids, sum(borne.total() - borne[wnid] for borne, wnid in zip(found, wnids, strict=True))
 
 
 def _class_names(schema: Any) -> list[str]:

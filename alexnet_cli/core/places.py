@@ -1,4 +1,4 @@
-"""Where the bytes of a picture are: a file, or a part of an archive. No picture is decoded here.
+"""Where the bytes of a picture are: a file, or a part of an archive. Nothing is decoded here.
 
 A place is small, travels to a worker process, and reads itself there. A listing holds many of them as arrays.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+LARGEST_PICTURE = 1 << 28  # bytes of one picture's file: it is read whole
 OPEN_FILES = 32  # archives that a process keeps open; the oldest is closed for the next
 
 
@@ -21,7 +22,7 @@ class Place(Protocol):
     """Where one picture is."""
 
     def read(self) -> bytes | Path | Image.Image:
-        """Return the picture: its bytes, the file to read it from, or already decoded. Raises OSError."""
+        """Return the picture: its bytes, the file to read it from, or decoded by others. Raises OSError or ImageError."""
 
 
 class Listing(Protocol):
@@ -46,7 +47,7 @@ class FilePlace:
     path: str
 
     def read(self) -> Path:
-        """Return where it is: Pillow reads no more of it than it needs."""
+        """Return where it is: the decoder judges a file by its beginning before it reads all of it."""
         return self.root / self.path
 
 

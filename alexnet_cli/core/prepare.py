@@ -230,7 +230,7 @@ def _write_records(job: _Job, name: str, writer: StoreWriter, order: NDArray[np.
                 raise DataError(f"{job.source.path / path}: {reason}", hint=SKIP)
             writer.add(chunk.records, chunk.rejected, chunk.sums)
             job.reporter.advance(len(chunk.records) + len(chunk.rejected))
-            if len(writer.progress.rejected) > (job.max_rejected if job.max_rejected is not None else len(order)):
+            if job.max_rejected is not None and len(writer.progress.rejected) > job.max_rejected:
                 _list_rejected(job, job.source.splits[name], writer)
                 _refuse_rejected(job, len(writer.progress.rejected))
 

@@ -79,7 +79,12 @@ def find_source(
     if kind is None:
         kind = next((name for name, form in KINDS.items() if form.fits(path)), "folders")
     _say(kind, reporter)
-    return KINDS[kind].list(path, reporter)
+    try:
+        return KINDS[kind].list(path, reporter)
+    except OSError as error:
+        raise SourceError(
+            f"cannot read {error.filename or path}: {error.strerror or error}", hint="make it readable, or move it away"
+        ) from error
 
 
 def _say(kind: str, reporter: Reporter) -> None:

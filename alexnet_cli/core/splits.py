@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from alexnet_cli.core.errors import SourceError
 from alexnet_cli.core.places import Listing, Place
 
 NO_LABEL = -1
+OTHER = -2  # in passing: the label of a class that is not wanted
 WINDOW = 2048  # pictures that are mixed at a time where they can only be read in groups
 
 
@@ -22,9 +23,9 @@ class Split:
     """The pictures of one split.
 
     folder: where they are in the source, for messages. paths: of each, relative to the source. labels: int32 (N,), index into
-    the classes, NO_LABEL where unknown. sizes: int64 (N,), bytes, 0 where unknown (rows of
-    shards, items of data sets), -1 for a link that leads nowhere. listing:
-    how to read them, at the positions chosen, int64 (N,). refused: path and reason of what will not be read.
+    the classes, NO_LABEL where unknown. sizes: int64 (N,), bytes, 0 where unknown (rows of shards, items of data sets), -1 for a
+    link that leads nowhere. listing: how to read them, at the positions chosen, int64 (N,). refused: path and reason of what
+    will not be read.
     """
 
     folder: str
@@ -73,7 +74,7 @@ class Source:
     splits: dict[str, Split]
     classes: tuple[str, ...]
     words: tuple[str, ...]
-    lacks: tuple[str, ...] = field(default=())
+    lacks: tuple[str, ...] = ()
 
     def fingerprint(self) -> dict[str, str]:
         """Return a hash for the classes with their words, and for each split of every name, label, size and place.
@@ -145,17 +146,28 @@ def _chosen_classes(source: Source, wanted: tuple[str, ...] | int, seed: int) ->
 def _with_classes(source: Source, classes: tuple[str, ...]) -> Source:
     """Keep the pictures of these classes; those without a label are kept too, as nobody knows theirs."""
     places = [source.classes.index(name) for name in classes]
-    new_labels = np.full(len(source.classes) + 1, len(classes), dtype=np.int32)
+    new_labels = np.full(len(source.classes), OTHER, dtype=np.int32)
     new_labels[places] = np.arange(len(classes))
-    new_labels[NO_LABEL] = NO_LABEL  # the last entry, which a label of -1 takes
     splits = {}
     for name, split in source.splits.items():
-        kept = split.take(np.flatnonzero(new_labels[split.labels] < len(classes)))
-        splits[name] = replace(kept, labels=new_labels[kept.labels])
-        if split.paths and not kept.paths:
+        labels = relabelled(split.labels, new_labels)
+        kept = np.flatnonzero(labels != OTHER)
+        if not len(kept):
             raise SourceError(f"{split.folder} has no picture of {', '.join(classes[:3])}", hint="choose other --classes")
+        splits[name] = replace(split.take(kept), labels=labels[kept])
     words = tuple(source.words[place] for place in places)
     return replace(source, splits=splits, classes=classes, words=words)
+
+
+def relabelled(labels: NDArray[np.integer], new_labels: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Return the new label of each label, int32 (N,); NO_LABEL stays. new_labels: by old label."""
+    return np.where(labels == NO_LABEL, NO_LABEL, new_labels[labels]).astype(np.int32)
+
+
+def sorted_by_id(ids: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the class ids in their order, and each one's place there, int64 (K,): the new label of each old one."""
+    order = sorted(range(len(ids)), key=lambda label: ids[label])
+    return tuple(ids[label] for label in order), np.argsort(order)
 
 
 def _held_out(source: Source, share: float, seed: int) -> Source:

@@ -3,6 +3,7 @@
 Their constructors differ; what is common is looked up: `split` or `train`, `download`, `classes`, and where the labels are.
 """
 
+import difflib
 import inspect
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from alexnet_cli.core.imagenet import words_of
 from alexnet_cli.core.images import DAMAGE
 from alexnet_cli.core.places import Files, Listing, Place
 from alexnet_cli.core.reports import Reporter
-from alexnet_cli.core.splits import NO_LABEL, Source, Split, everything, padded_numbers
+from alexnet_cli.core.splits import NO_LABEL, Source, Split, everything, padded_numbers, relabelled, sorted_by_id
 
 PREFIX = "torchvision:"
 # What a split may be called, best first; the last are those with training and validation pictures together.
@@ -82,30 +83,32 @@ def list_data_set(name: str, root: Path, reporter: Reporter) -> Source:
     A data set's test pictures serve as val where it has no others with labels. Raises SourceError for an unknown name, for one
     that is not made of pictures with one label each, and when it cannot be downloaded.
     """
-    known = known_names()
-    if name not in known:
-        near = [one for one in known if one.lower() == name.lower()] or known[:5]
-        raise SourceError(
-            f"torchvision has no classification data set {name!r}", hint=f"names are spelt as there: {', '.join(near)}"
-        )
+    _require_known(name)
     splits: dict[str, Split] = {}
     classes: tuple[str, ...] = ()
-    words: dict[str, str] = {}
     for split, data_set in _data_sets(name, root).items():
         opened = _open(data_set, root, reporter)
         labels = _labels(opened, split, reporter)
-        if not classes:
+        if not classes:  # those of train, which comes first
             ids, words = _classes(opened, labels)
-            order = np.argsort(np.array(ids), kind="stable")
-            places = np.append(np.argsort(order), NO_LABEL)  # the last place is that of NO_LABEL
-            classes = tuple(ids[index] for index in order)
+            classes, places = sorted_by_id(ids)
         if labels.max(initial=0) >= len(classes):
             raise SourceError(f"{name}'s {split} has label {labels.max()}, train has 0 to {len(classes) - 1}", hint=ANOTHER)
         listing, paths = _listing(data_set, opened, root, split)
-        splits[split] = everything(f"{name} {split}", paths, places[labels].tolist(), [0] * len(labels), listing)
+        splits[split] = everything(f"{name} {split}", paths, relabelled(labels, places), [0] * len(labels), listing)
     if "val" not in splits and "test" in splits:
         splits["val"] = splits.pop("test")
     return Source("torchvision", root, splits, classes, words_of(classes, words))
+
+
+def _require_known(name: str) -> None:
+    known = known_names()
+    if name not in known:
+        near = set(difflib.get_close_matches(name.lower(), [one.lower() for one in known], cutoff=0.7))
+        spelt = [one for one in known if one.lower() in near] or known
+        raise SourceError(
+            f"{name!r} is none of torchvision's data sets that need no more than a name", hint=f"these are {', '.join(spelt)}"
+        )
 
 
 def known_names() -> list[str]:
