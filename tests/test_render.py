@@ -8,7 +8,17 @@ import sys
 
 import pytest
 
-from alexnet_cli.cli.render import TerminalReporter, duration, figures_text, is_terminal, paint, print_facts, print_table, size
+from alexnet_cli.cli.render import (
+    TerminalReporter,
+    duration,
+    figures_text,
+    is_terminal,
+    paint,
+    print_facts,
+    print_table,
+    size,
+    three_digits,
+)
 
 
 class Clock:
@@ -161,3 +171,12 @@ def test_figures() -> None:
     assert figures_text({"loss": 2.30259, "top1_error": 0.05, "data_wait": 0.001, "images_per_second": 1234.5}) == (
         "loss 2.3  top1 error 5.0 %  data wait 0.1 %  images per second 1,234"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0.5123, "0.512"), (12.34, "12.3"), (99.94, "99.9"), (99.96, "100"), (999.7, "1,000"), (1149.6, "1,150"), (3, "3"), (0, "0")],
+)
+def test_numbers_are_for_people(number, text):
+    """Three digits, thousands with a comma, and no powers of ten."""
+    assert three_digits(number) == text

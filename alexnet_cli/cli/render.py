@@ -75,7 +75,7 @@ def size(num_bytes: float) -> str:
     """Write a number of bytes in the largest unit that fits."""
     for unit in ("B", "kB", "MB"):
         if num_bytes < 1000:
-            return f"{num_bytes:.3g} {unit}"
+            return f"{three_digits(num_bytes)} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:,.1f} GB"
 
@@ -89,6 +89,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
 
 
+def three_digits(number: float) -> str:
+    """Write a number to three digits, or to its whole ones where it has more: 0.512, 12.3, 1,150; never as 1.15e+03."""
+    return f"{number:,.0f}" if abs(number) >= 99.95 else f"{number:.3g}"
+
+
 def figures_text(figures: dict[str, float]) -> str:
     """Write what stands beside a bar: errors and shares of 0-1 as percentages, the rest to three digits."""
     return "  ".join(f"{name.replace('_', ' ')} {_figure(name, value)}" for name, value in figures.items())
@@ -97,7 +102,7 @@ def figures_text(figures: dict[str, float]) -> str:
 def _figure(name: str, value: float) -> str:
     if name.endswith(("error", "wait", "share")):
         return f"{100 * value:.1f} %"
-    return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.3g}"
+    return three_digits(value)
 
 
 class TerminalReporter(Reporter):
@@ -190,7 +195,7 @@ class _Lines(_Display):
         self._line(self.rate(), f"in {duration(self.clock() - self.begun)}")
 
     def _line(self, rate: float, ending: str) -> None:
-        parts = [f"{self.task}: {self.count:,}/{self.total:,} {self.unit}", f"{rate:.3g} {self.unit}/s", ending]
+        parts = [f"{self.task}: {self.count:,}/{self.total:,} {self.unit}", f"{three_digits(rate)} {self.unit}/s", ending]
         self.print("  ".join(part for part in (*parts, figures_text(self.figures)) if part))
 
 
@@ -205,7 +210,7 @@ class _Bar(_Display):
 
     def advance(self, amount: int, figures: dict[str, float]) -> None:
         super().advance(amount, figures)
-        rate = f"{self.rate():.3g} {self.unit}/s"
+        rate = f"{three_digits(self.rate())} {self.unit}/s"
         self._progress.update(self._task, advance=amount, rate=rate, figures=figures_text(self.figures))
 
     def print(self, text: str) -> None:
