@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from alexnet_cli.core.meeting import join_ranks, leave_ranks
 from alexnet_cli.core.recipe import Recipe, original, small
-from alexnet_cli.core.towers import Layout, join_ranks
+from alexnet_cli.core.towers import Layout
 
 NARROW = {"channels": (8, 16, 24, 24, 16), "hidden": (32, 32)}
 
@@ -27,22 +28,29 @@ def narrow_small(**changes: Any) -> Recipe:
 
 
 def on_two_ranks(work: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Run work(layout, *arguments) on two processes and return what each returned."""
+    """Run work(layout, *arguments) on two processes, a tower each, and return what each returned."""
+    return on_ranks(2, 2, work, *arguments)
+
+
+def on_ranks(world: int, towers: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Run work(layout, *arguments) on so many processes, a tower or both towers each, and return what each returned."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        processes = [context.Process(target=_rank, args=(rank, folder, work, arguments)) for rank in (0, 1)]
+        meeting = (world, towers, folder)
+        processes = [context.Process(target=_rank, args=(rank, meeting, work, arguments)) for rank in range(world)]
         for process in processes:
             process.start()
         for process in processes:
             process.join(120)
             assert process.exitcode == 0
-        return [pickle.loads(Path(folder, f"result-{rank}").read_bytes()) for rank in (0, 1)]
+        return [pickle.loads(Path(folder, f"result-{rank}").read_bytes()) for rank in range(world)]
 
 
-def _rank(rank: int, folder: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _rank(rank: int, meeting: tuple[int, int, str], work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    layout = join_ranks(rank, torch.device("cpu"), f"{folder}/meeting")
+    world, towers, folder = meeting
+    layout = join_ranks(rank, torch.device("cpu"), f"{folder}/meeting", world=world, towers=towers)
     result = work(layout, *arguments)
     Path(folder, f"result-{rank}").write_bytes(pickle.dumps(result))
-    layout.close()
+    leave_ranks()
     assert isinstance(layout, Layout)

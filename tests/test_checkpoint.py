@@ -16,15 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from alexnet_cli.core.architecture import layer_table
 from alexnet_cli.core.checkpoint import (
-    ResumeState,
     Weights,
     build_network,
     find_weights,
-    load_resume,
     load_weights,
     parameter_shapes,
     resolve_weights,
-    save_resume,
     save_weights,
 )
 from alexnet_cli.core.devices import Precision
@@ -424,129 +421,6 @@ def test_named_run_without_weights(saved, tmp_path):
     with pytest.raises(CheckpointError, match=r"run .*started has no whole weights file yet") as caught:
         resolve_weights("started", tmp_path)
     assert caught.value.hint == 'continue it with "alexnet train --run started --resume"'
-
-
-# Resuming --------------------------------------------------------------------------------------------------------------------
-
-
-def state_of(step: int, size: int = 100) -> ResumeState:
-    """A state with a tensor of every type that a training keeps."""
-    tensors = {
-        "weights/conv1.weight": torch.arange(size, dtype=torch.float32).reshape(-1, 2) + step,
-        "velocity/conv1.weight": torch.full((size,), 1 / 3, dtype=torch.float64),
-        "scale": torch.tensor(2.0**16),
-        "count": torch.tensor([step], dtype=torch.int64),
-    }
-    return ResumeState(tensors, {"step": step, "best": None, "rates": {"conv1": 0.01}, "seconds": 1.5})
-
-
-def assert_same(found: ResumeState, expected: ResumeState) -> None:
-    """Compare progress, names, types and values."""
-    assert found.progress == expected.progress
-    assert found.tensors.keys() == expected.tensors.keys()
-    for name, value in expected.tensors.items():
-        assert found.tensors[name].dtype == value.dtype and torch.equal(found.tensors[name], value), name
-
-
-def test_state_comes_back(tmp_path):
-    """Tensors of every type and the progress come back as they were; nothing but two files is left."""
-    save_resume(tmp_path / "resume", state_of(7))
-    assert_same(load_resume(tmp_path / "resume"), state_of(7))
-    assert sorted(path.name for path in (tmp_path / "resume").iterdir()) == ["7.safetensors", "progress.json"]
-
-
-def test_new_state_replaces_the_old(tmp_path):
-    """After a later state only its files are there, also what a kill left behind is gone."""
-    save_resume(tmp_path, state_of(7))
-    (tmp_path / "8.safetensors").write_bytes(b"left")
-    (tmp_path / ".8.safetensors.partial").write_bytes(b"left")
-    save_resume(tmp_path, state_of(9))
-    assert_same(load_resume(tmp_path), state_of(9))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["9.safetensors", "progress.json"]
-
-
-def test_same_step_again_and_again(tmp_path):
-    """Saving one step repeatedly never writes over the committed file, and the newest content wins."""
-    for turn in range(4):
-        before = json.loads((tmp_path / "progress.json").read_text())["file"] if turn else None
-        state = state_of(7)
-        state.tensors["scale"] = torch.tensor(float(turn))
-        save_resume(tmp_path, state)
-        assert json.loads((tmp_path / "progress.json").read_text())["file"] != before
-        assert float(load_resume(tmp_path).tensors["scale"]) == turn
-        assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_kill_before_the_commit(tmp_path):
-    """A newer tensor file that progress.json does not name yet is not believed."""
-    save_resume(tmp_path, state_of(7))
-    (tmp_path / "8.safetensors").write_bytes((tmp_path / "7.safetensors").read_bytes())
-    assert load_resume(tmp_path).progress["step"] == 7
-
-
-FILL = """
-    import sys
-    from pathlib import Path
-    import torch
-    from alexnet_cli.core.checkpoint import ResumeState, save_resume
-    from alexnet_cli.core.errors import DiskFullError
-    try:
-        state = ResumeState({"a": torch.zeros(int(sys.argv[2]))}, {"step": 8, "text": "x" * int(sys.argv[3])})
-        save_resume(Path(sys.argv[1]), state)
-    except DiskFullError as error:
-        print(error.message)
-"""
-
-
-@pytest.mark.parametrize(
-    ("floats", "letters", "refused"), [(100_000, 1, "8.safetensors"), (10, 200_000, "progress.json")], ids=["tensors", "commit"]
-)
-def test_full_disk_keeps_the_previous_state(tmp_path, floats, letters, refused):
-    """When the disk refuses the tensors or the commit, the previous state is whole, alone, and can be resumed."""
-    save_resume(tmp_path, state_of(7))
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-    command = [sys.executable, "-c", limit + textwrap.dedent(FILL), str(tmp_path), str(floats), str(letters)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.startswith(f"the disk is full: {tmp_path / refused} could not be written")
-    assert_same(load_resume(tmp_path), state_of(7))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["7.safetensors", "progress.json"]
-
-
-def test_nothing_to_resume(tmp_path):
-    """An empty or missing folder says how to start."""
-    with pytest.raises(CheckpointError, match=r"nothing to resume in .*resume: it has no progress\.json") as caught:
-        load_resume(tmp_path / "resume")
-    assert caught.value.hint == 'start with "alexnet train", without --resume'
-
-
-def test_damaged_state(tmp_path):
-    """One changed bit in the tensors is found and the file named, with what to do."""
-    save_resume(tmp_path, state_of(7))
-    content = bytearray((tmp_path / "7.safetensors").read_bytes())
-    content[-5] ^= 1
-    (tmp_path / "7.safetensors").write_bytes(content)
-    with pytest.raises(
-        CheckpointError, match=r"7\.safetensors is damaged: its checksum is not the one in progress\.json"
-    ) as caught:
-        load_resume(tmp_path)
-    assert caught.value.hint == "restore this folder from a copy, or start a new run under another --run NAME"
-
-
-def test_lost_tensors(tmp_path):
-    """A state whose tensors are gone is an error that names them."""
-    save_resume(tmp_path, state_of(7))
-    (tmp_path / "7.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"progress\.json names 7\.safetensors, which is not there"):
-        load_resume(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 3}'])
-def test_damaged_progress(tmp_path, text):
-    """A progress file that is not what a training writes is an error that names it."""
-    save_resume(tmp_path, state_of(7))
-    (tmp_path / "progress.json").write_text(text, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"progress\.json is damaged: it is not the JSON that a training writes"):
-        load_resume(tmp_path)
 
 
 def test_saved_by_numpy_is_another_program_s(tmp_path):

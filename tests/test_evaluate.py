@@ -1,4 +1,3 @@
-import multiprocessing
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,8 @@ from alexnet_cli.core.evaluate import Evaluation, evaluate, match_classes, score
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.store import Store
-from alexnet_cli.core.towers import join_ranks
+from alexnet_cli.core.towers import Layout
+from tests.networks import on_ranks
 from tests.stores import write_store
 
 CPU = torch.device("cpu")
@@ -283,7 +283,9 @@ def test_damaged_record(tmp_path, images):
 
 def score_one(probabilities: list[float], truth: int, top_k: int = 5) -> list[float]:
     """Loss, top-1 credit and top-k credit of one image."""
-    return score(torch.tensor([probabilities]), torch.tensor([truth]), top_k).tolist()
+    count, *figures = score(torch.tensor([probabilities]), torch.tensor([truth]), top_k).tolist()
+    assert count == 1
+    return figures
 
 
 @pytest.mark.parametrize(
@@ -325,10 +327,10 @@ def test_knowing_nothing_is_chance():
 
 
 def test_sums_over_images():
-    """Several images' losses and credits add up."""
+    """Several images' losses and credits add up, and the images are counted."""
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
     found = score(probabilities, torch.tensor([0, 2]), 2).tolist()
-    assert found == pytest.approx([-np.log(0.7) - np.log(0.3), 1, 2], rel=1e-6)
+    assert found == pytest.approx([2, -np.log(0.7) - np.log(0.3), 1, 2], rel=1e-6)
 
 
 def test_certain_and_wrong_has_a_finite_loss():
@@ -352,33 +354,23 @@ def test_diverged_network(store):
     assert (found.top1_error, found.top5_error) == (1.0, 1.0) and np.isnan(found.loss)
 
 
-# Two ranks -------------------------------------------------------------------------------------------------------------------
+# Several ranks ---------------------------------------------------------------------------------------------------------------
 
 
-def _evaluate_on_rank(rank: int, folder: Path, results: Any) -> None:
-    torch.set_num_threads(1)
-    layout = join_ranks(rank, CPU, str(folder / "meeting"))
+def _evaluated(layout: Layout, folder: Path) -> Evaluation:
     weights = tiny_weights()
     network = build_network(weights, CPU, FP64, layout)
-    found = evaluate(
+    return evaluate(
         network, weights.mean, [Store(folder / "val")], classes=CLASSES, device=CPU, precision=FP64, batch_size=20, workers=1
     )
-    results.put((rank, found))
-    layout.close()
 
 
-def test_two_ranks_agree_with_one_device(images, tmp_path):
-    """Two processes with a tower each return both the one-device result; an odd last batch is no matter."""
+@pytest.mark.parametrize(("world", "towers"), [(2, 2), (2, 1), (4, 2), (3, 1)])
+def test_ranks_agree_with_one_device(images, tmp_path, world, towers):
+    """Every rank returns the one-device result, each of the five images counted once however many ranks share them."""
     store = write_store(tmp_path / "val", images, LABELS, CLASSES)
     expected = run([store], tiny_weights(), precision=FP64)
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    ranks = [context.Process(target=_evaluate_on_rank, args=(rank, tmp_path, results)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    found = dict(results.get(timeout=120) for _ in ranks)
-    for process in ranks:
-        process.join(timeout=60)
-    assert found[0].loss == found[1].loss == pytest.approx(expected.loss, rel=1e-9)
-    for rank in (0, 1):
-        assert (found[rank].images, found[rank].top1_error, found[rank].top5_error) == (5, expected.top1_error, expected.top5_error)
+    for found in on_ranks(world, towers, _evaluated, tmp_path):
+        assert found.loss == pytest.approx(expected.loss, rel=1e-9)
+        errors = [expected.top1_error, expected.top5_error]
+        assert [found.images, found.top1_error, found.top5_error] == pytest.approx([5, *errors])

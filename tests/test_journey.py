@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from alexnet_cli.core.config import write_config
 from alexnet_cli.core.digits import enlarge
+from alexnet_cli.core.resume import saved_steps
 from tests.networks import narrow_small
 
 PER_SPLIT = {"train": 6, "val": 3}
@@ -97,12 +98,12 @@ def test_killed_in_the_middle_of_training(place):
     alexnet(place, *arguments, "--run", "straight")
     command = [sys.executable, "-m", "alexnet_cli", *arguments, "--run", "killed", "--auto-resume"]
     with subprocess.Popen(command, cwd=place, env=surroundings(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        progress = place / "runs" / "killed" / "resume" / "progress.json"
+        states = place / "runs" / "killed" / "resume"
         deadline = time.monotonic() + 120
-        while not progress.exists() and time.monotonic() < deadline and process.poll() is None:
+        while not saved_steps(states) and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.01)
         process.kill()
-    saved = json.loads(progress.read_text())["step"]
+    saved = saved_steps(states)[0]
     assert saved % 3 == 0 and 3 <= saved < 16
     continued = alexnet(place, *arguments, "--run", "killed", "--auto-resume")
     assert continued.stderr.splitlines()[0] == f"resuming at step {saved}"

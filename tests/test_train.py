@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from alexnet_cli.core.lock import held
 from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.recipe import original
 from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.resume import saved_steps
 from alexnet_cli.core.train import TrainOptions, TrainResult, train
 from tests.conftest import resize_disk
 from tests.networks import narrow, narrow_small
@@ -106,9 +108,27 @@ def test_two_ranks_train_like_one_device_in_fp64(data, tmp_path):
     assert one.keys() == two.keys()
     for tensor in one:
         torch.testing.assert_close(two[tensor], one[tensor], rtol=1e-5, atol=1e-7)
-    assert any(line.startswith("tower a on rank 0 (cpu, fp64): ") and line.endswith(" parameters") for line in reporter.lines)
+    assert any(line.startswith("tower a on rank 0: ") and line.endswith(" parameters (cpu, fp64)") for line in reporter.lines)
     assert any(line.startswith("tower b on rank 1 sent ") for line in reporter.lines)
     assert rows(tmp_path, "two", "epoch")[-1]["val_loss"] == pytest.approx(rows(tmp_path, "one", "epoch")[-1]["val_loss"])
+
+
+@pytest.mark.parametrize(("gpus", "towers"), [(4, None), (3, 1)], ids=["two pairs", "three whole networks"])
+def test_replicas_train_like_one_device(data, tmp_path, gpus, towers):
+    """Copies that share every batch, also the short ones that leave some of them nothing: losses, tests and weights to 1e-9."""
+    recipe = narrow(epochs=20)
+    run(data, tmp_path, "one", recipe=recipe, precision="fp64", limit_steps=10)
+    reporter = Notes()
+    run(data, tmp_path, "many", recipe=recipe, precision="fp64", gpus=gpus, towers=towers, limit_steps=10, reporter=reporter)
+    assert losses(tmp_path, "many") == pytest.approx(losses(tmp_path, "one"), rel=1e-9)
+    one, many = (rows(tmp_path, name, "epoch") for name in ("one", "many"))
+    assert [row["val_images"] for row in many] == [7, 7]
+    for name in ("val_loss", "val_top1_error", "val_top5_error"):
+        assert [row[name] for row in many] == pytest.approx([row[name] for row in one], rel=1e-9)
+    tensors = [load_file(tmp_path / name / "last.safetensors") for name in ("one", "many")]
+    for tensor in tensors[0]:
+        torch.testing.assert_close(tensors[1][tensor], tensors[0][tensor], rtol=1e-5, atol=1e-7)
+    assert any("of sums of gradients" in line for line in reporter.lines)
 
 
 def test_two_ranks_train_like_one_device_in_fp32(data, tmp_path):
@@ -171,7 +191,7 @@ def test_ctrl_c_once_saves_and_stops(data, tmp_path):
     result = run(data, tmp_path, reporter=reporter)
     assert result.stopped_by == signal.SIGINT
     assert result.step == 6
-    assert json.loads((tmp_path / "run" / "resume" / "progress.json").read_text())["step"] == 6
+    assert saved_steps(tmp_path / "run" / "resume")[0] == 6
     assert load_weights(tmp_path / "run" / "last.safetensors").step == 6
     assert any("once more" in line for line in reporter.lines)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -190,7 +210,7 @@ def test_rows_after_the_checkpoint_are_cut_off(data, tmp_path):
     """What was logged after the last checkpoint is written again, what came before stays byte for byte."""
     run(data, tmp_path, limit_steps=4)
     log = tmp_path / "run" / "metrics.jsonl"
-    length = json.loads((tmp_path / "run" / "resume" / "progress.json").read_text())["metrics_bytes"]
+    length = json.loads((tmp_path / "run" / "resume" / "4.json").read_text())["metrics_bytes"]
     kept = log.read_bytes()[:length]
     with log.open("a") as file:
         file.write('{"kind": "step", "step": 5, "loss": 99}\n')
@@ -221,16 +241,26 @@ def test_auto_resume_starts_over_what_never_reached_a_checkpoint(data, tmp_path)
 
 def test_checkpoints_by_steps(data, tmp_path):
     """`3steps` saves after steps 3, 6 and so on, and at the end."""
-    saved = []
+    run(data, tmp_path, checkpoint_every="3steps", limit_steps=7, log_every=100, keep=9)
+    assert saved_steps(tmp_path / "run" / "resume") == [7, 6, 3]
+    run(data, tmp_path, "second", checkpoint_every="3steps", limit_steps=7)
+    assert saved_steps(tmp_path / "second" / "resume") == [7, 6]
 
-    class Watcher(Notes):
-        def advance(self, amount: int = 1, **figures: float) -> None:
-            super().advance(amount)
-            progress = tmp_path / "run" / "resume" / "progress.json"
-            saved.append(json.loads(progress.read_text())["step"] if progress.exists() else 0)
 
-    run(data, tmp_path, checkpoint_every="3steps", limit_steps=7, log_every=100, reporter=Watcher())
-    assert saved[:7] == [0, 0, 0, 3, 3, 3, 6]
+def test_damaged_newest_checkpoint_costs_its_steps_alone(data, tmp_path):
+    """A run whose newest state was damaged goes on from the one before, says so, and ends as if nothing had been."""
+    run(data, tmp_path, "straight", limit_steps=9)
+    run(data, tmp_path, checkpoint_every="3steps", limit_steps=6)
+    newest = tmp_path / "run" / "resume" / "6.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(content)
+    reporter = Notes()
+    run(data, tmp_path, recipe=None, resume=True, limit_steps=9, reporter=reporter)
+    assert "going back to step 3" in reporter.lines[0] and reporter.lines[1] == "resuming at step 3"
+    assert losses(tmp_path) == losses(tmp_path, "straight")
+    one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("straight", "run"))
+    assert all(torch.equal(one[tensor], two[tensor]) for tensor in one)
 
 
 def test_disk_that_fills_up_during_training(data, tmp_path, small_disk):
@@ -315,8 +345,21 @@ def test_resume_with_other_settings_is_refused(data, tmp_path):
     run(data, tmp_path, limit_steps=1)
     with pytest.raises(RunError, match=r"was started with another learning_rate 0\.01 \(now 0\.02\)"):
         run(data, tmp_path, resume=True, recipe=narrow_small(epochs=3, learning_rate=0.02))
-    with pytest.raises(RunError, match=r"seed 0 \(now 5\)"):
+    with pytest.raises(RunError, match=r"seed 0 \(now 5\)") as caught:
         run(data, tmp_path, resume=True, seed=5)
+    assert "--override" in caught.value.hint
+
+
+def test_override_goes_on_with_other_settings(data, tmp_path):
+    """With --override a run goes on with what is asked for now, says so, and keeps it for the next resume."""
+    run(data, tmp_path, limit_steps=1)
+    reporter = Notes()
+    recipe = narrow_small(epochs=3, learning_rate=0.02)
+    run(data, tmp_path, resume=True, override=True, recipe=recipe, limit_steps=2, reporter=reporter)
+    assert "going on with another learning_rate 0.01 (now 0.02)" in reporter.lines
+    assert [row["learning_rate"] for row in rows(tmp_path)] == [0.01, 0.02]
+    run(data, tmp_path, recipe=None, resume=True, limit_steps=3)
+    assert rows(tmp_path)[-1]["learning_rate"] == 0.02
 
 
 def test_resume_on_other_data_is_refused(data, tmp_path):
@@ -324,8 +367,14 @@ def test_resume_on_other_data_is_refused(data, tmp_path):
     run(data, tmp_path / "runs", limit_steps=1)
     counts = {"train": {"cat": 3, "dog": 3}, "val": {"cat": 1, "dog": 1}}
     prepare(make_source(tmp_path / "other", counts), tmp_path / "data", workers=1)
-    with pytest.raises(RunError, match="is not the store that run"):
+    with pytest.raises(
+        RunError, match=r"is not the data that run .* was trained on: train's count 36 then, 6 now, train's labels"
+    ) as caught:
         run(tmp_path / "data", tmp_path / "runs", resume=True)
+    assert "--override" in caught.value.hint
+    reporter = Notes()
+    assert run(tmp_path / "data", tmp_path / "runs", resume=True, override=True, limit_steps=2, reporter=reporter).step == 2
+    assert any(line.startswith("going on with other data: ") for line in reporter.lines)
 
 
 def test_damaged_state_is_refused(data, tmp_path):
@@ -341,9 +390,12 @@ def test_damaged_state_is_refused(data, tmp_path):
 
 def test_loss_that_is_no_number_stops(data, tmp_path):
     """A diverged training ends with what to do, and says at which step."""
-    with pytest.raises(RunError, match=r"the loss is (nan|inf) at step") as caught:
+    with pytest.raises(RunError, match=r"the loss is (nan|inf) at step \d+: batch \d+ of epoch \d+$") as caught:
         run(data, tmp_path, recipe=narrow_small(epochs=3, learning_rate=1e6))
     assert "--learning-rate" in caught.value.hint
+    seen = int(re.findall(r"step (\d+)", str(caught.value))[0])
+    with pytest.raises(RunError, match=f"the loss is .* at step {seen}: "):
+        run(data, tmp_path, "seldom", recipe=narrow_small(epochs=3, learning_rate=1e6), log_every=1000)
 
 
 def test_nothing_of_a_diverged_training_reaches_the_disk(data, tmp_path):
@@ -359,8 +411,9 @@ def test_nothing_of_a_diverged_training_reaches_the_disk(data, tmp_path):
 @pytest.mark.parametrize("changes", [{"towers": 1}, {"lrn_crosses_towers": True}])
 def test_two_ranks_need_two_separate_towers(data, tmp_path, changes):
     """A recipe whose network would be another one on two ranks is refused there."""
-    with pytest.raises(RecipeError, match="--gpus 2 needs a recipe of two towers"):
+    with pytest.raises(RecipeError, match="needs a recipe of two towers") as caught:
         run(data, tmp_path, gpus=2, recipe=narrow_small(**changes))
+    assert "--towers 1" in caught.value.hint
 
 
 def test_stores_are_not_warped(data, tmp_path):
@@ -385,8 +438,8 @@ def test_failure_of_the_second_rank_is_told(data, tmp_path, capfd):
 def test_ctrl_c_stops_both_ranks(data, tmp_path):
     """Two ranks stop after the same step, and the run can be continued."""
     result = run(data, tmp_path, gpus=2, reporter=Notes(interrupt_after=2))
-    assert (result.stopped_by, result.step) == (signal.SIGINT, 2)
-    assert run(data, tmp_path, recipe=None, gpus=2, resume=True, limit_steps=3).step == 3
+    assert (result.stopped_by, result.step) == (signal.SIGINT, 3)  # agreed on while the step after it was made
+    assert run(data, tmp_path, recipe=None, gpus=2, resume=True, limit_steps=4).step == 4
 
 
 def test_shortened_log_does_not_stop_a_resume(data, tmp_path):

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from alexnet_cli.cli.render import TerminalReporter, print_error
-from alexnet_cli.core.errors import AlexNetError
+from alexnet_cli.core.errors import AlexNetError, ElsewhereError
 
 FAILED, USAGE, SIGNALLED = 1, 2, 128  # the shell's convention: 128 + the signal's number
 INTERRUPTED, TERMINATED = SIGNALLED + signal.SIGINT, SIGNALLED + signal.SIGTERM
@@ -41,6 +41,9 @@ def running(*, quiet: bool = False, debug: bool = False) -> Iterator[TerminalRep
         reporter.finish()
         print_error("interrupted")
         raise typer.Exit(INTERRUPTED) from None
+    except ElsewhereError as error:
+        reporter.finish()
+        raise typer.Exit(FAILED) from error
     except Exception as error:
         reporter.finish()
         if debug:

@@ -125,6 +125,11 @@ class TerminalReporter(Reporter):
         """Print one line that the user should not miss, even when quiet."""
         self._print(f"{paint('warning:', 'yellow', sys.stderr)} {text}")
 
+    def fail(self, message: str, hint: str) -> None:
+        """Print an error, and what is still held back, as the process ends at once."""
+        self.finish()
+        print_error(message, hint)
+
     def start(self, task: str, total: int, unit: str, *, done: int = 0) -> None:
         """Begin a bar or its first line; an open one is ended before."""
         self.finish()

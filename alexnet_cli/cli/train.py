@@ -24,6 +24,7 @@ from alexnet_cli.cli.options import (
 from alexnet_cli.cli.render import percent, print_facts
 from alexnet_cli.cli.settings import Settings, resolve
 from alexnet_cli.core.run_folder import LATEST, RunFolder
+from alexnet_cli.core.torchrun import place_from
 
 if TYPE_CHECKING:
     from alexnet_cli.core.train import TrainResult
@@ -56,7 +57,34 @@ MirrorOption = Annotated[
         show_default=from_recipe("mirror"),
     ),
 ]
-GpusOption = Annotated[int, typer.Option("--gpus", min=1, max=2, help="2: a tower on each; with --device cpu in two processes.")]
+GpusOption = Annotated[
+    int,
+    typer.Option(
+        "--gpus",
+        min=1,
+        help="2: a tower on each; 4, 6, 8: copies of such pairs, which share every batch. With --device cpu in as many processes; "
+        "under torchrun its number of processes counts.",
+    ),
+]
+TowersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--towers",
+        min=1,
+        max=2,
+        help="1: both towers on each GPU, which share every batch; any number of GPUs.",
+        show_default="2, a tower on each GPU of a pair",
+    ),
+]
+OverrideOption = Annotated[
+    bool, typer.Option("--override", help="Continue although the recipe or the data are not those that the run began with.")
+]
+KeepOption = Annotated[
+    int,
+    typer.Option(
+        "--keep", min=0, help="Older checkpoints kept beside the newest; a damaged one is passed over for the one before."
+    ),
+]
 PrecisionOption = Annotated[
     Precision | None,
     typer.Option(
@@ -101,15 +129,18 @@ def train(
     learning_rate: LearningRateOption = None,
     mirror: MirrorOption = None,
     gpus: GpusOption = 1,
+    towers: TowersOption = None,
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = None,
     workers: WorkersOption = None,
     seed: SeedOption = None,
     resume: ResumeOption = False,
     auto_resume: AutoResumeOption = False,
+    override: OverrideOption = False,
     limit_steps: LimitStepsOption = None,
     log_every: LogEveryOption = 20,
     checkpoint_every: CheckpointEveryOption = "10",
+    keep: KeepOption = 1,
     config: ConfigOption = None,
     print_config: PrintConfigOption = False,
     quiet: QuietOption = False,
@@ -117,11 +148,13 @@ def train(
 ) -> None:
     """Train the network on prepared pictures.
 
-    Ctrl-C once saves and stops; --resume goes on. A flag counts before --config, and --config before --recipe.
+    Ctrl-C once saves and stops; --resume goes on. A flag counts before --config, and --config before --recipe. Also under
+    torchrun, on one machine or several: torchrun --nproc-per-node 2 -m alexnet_cli train ...
     """
     if resume and auto_resume:
         raise typer.BadParameter("--resume and --auto-resume exclude each other: the first demands a run, the second may start one")
-    with running(quiet=quiet, debug=debug) as reporter:
+    place = place_from()
+    with running(quiet=quiet or (place is not None and place.rank > 0), debug=debug) as reporter:
         fields = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "mirror": mirror}
         begun = _own_recipe(runs, run) if (resume or auto_resume) and not (config or recipe) else None
         asked_for_seed = seed is not None or config is not None or begun is not None
@@ -139,16 +172,25 @@ def train(
             recipe=settings.recipe,
             seed=settings.seed if asked_for_seed else None,
             gpus=gpus,
+            towers=towers,
             device=device.value,
             precision=settings.precision,
             workers=workers,
             resume=resume,
             auto_resume=auto_resume,
+            override=override,
             limit_steps=limit_steps,
             log_every=log_every,
             checkpoint_every=checkpoint_every,
+            keep=keep,
         )
-        _finish(train_network(options, reporter))
+        result = train_network(options, reporter)
+        if place is None:
+            _print(result)
+            if result.stopped_by:
+                raise typer.Exit(SIGNALLED + result.stopped_by)
+        elif place.rank == 0:
+            _print(result)  # and no failure, whatever stopped it: torchrun would start it again
 
 
 def _own_recipe(runs: Path, run: str | None) -> Path | None:
@@ -163,8 +205,7 @@ def _print_config(settings: Settings) -> None:
     print(tomli_w.dumps(settings.to_config()), end="")
 
 
-def _finish(result: "TrainResult") -> None:
-    """Print how the training ended, and exit as the signal that stopped it wants."""
+def _print(result: "TrainResult") -> None:
     best = "not measured" if result.best_top1_error is None else percent(result.best_top1_error)
     print_facts(
         [
@@ -173,5 +214,3 @@ def _finish(result: "TrainResult") -> None:
             ("best top-1 error", best),
         ]
     )
-    if result.stopped_by:
-        raise typer.Exit(SIGNALLED + result.stopped_by)

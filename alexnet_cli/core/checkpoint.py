@@ -1,10 +1,8 @@
-"""The two things that a training leaves: weights files, which everything else reads, and the folder that `--resume` needs.
+"""Weights files: what a training leaves for everything else, one safetensors file with all that predict and evaluate ask for.
 
-A weights file is one safetensors file with all that predict, evaluate and filters ask for. It has no checksum, so that a file
-edited with safetensors alone stays valid; the resume folder has one. docs/formats.md specifies both.
+It has no checksum, so that a file edited with safetensors alone stays valid. docs/formats.md specifies it.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +14,6 @@ from torch import Tensor
 
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import CheckpointError, RecipeError
-from alexnet_cli.core.files import write_atomically
 from alexnet_cli.core.model import AlexNet, weight_shapes
 from alexnet_cli.core.recipe import STORED_SIZE, Recipe
 from alexnet_cli.core.tensors import find_damage, read_tensors, write_tensors
@@ -26,7 +23,6 @@ FORMAT = "alexnet-weights"
 FORMAT_VERSION = 1
 WEIGHTS_FILES = ("best.safetensors", "last.safetensors")  # in the order in which they are taken
 LATEST = "latest"  # name of the link to the newest run
-PROGRESS_FILE = "progress.json"
 MEAN_SHAPE = (3, STORED_SIZE, STORED_SIZE)
 
 
@@ -176,74 +172,6 @@ def _last_change(folder: Path) -> float:
 
 def _is_inside(folder: Path, runs: Path) -> bool:
     return folder.resolve().parent == runs.resolve()
-
-
-# Resuming --------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class ResumeState:
-    """What a training needs to go on: tensors by name (weights, velocities, ...) and its progress as plain JSON values.
-
-    progress: at least "step", the steps made so far.
-    """
-
-    tensors: dict[str, Tensor]
-    progress: dict[str, Any]
-
-
-def save_resume(folder: Path, state: ResumeState) -> None:
-    """Replace the state in a folder: STEP.safetensors, then progress.json, which names it and whose renaming is the commit.
-
-    Until then the previous state stands, whatever happens. Raises DiskFullError.
-    """
-    step = int(state.progress["step"])
-    # The same step can be saved twice, by a resume that stops at once: the committed file is never written over.
-    path = folder / (f"{step}.safetensors" if _committed(folder) != f"{step}.safetensors" else f"{step}-again.safetensors")
-    try:
-        write_tensors(path, {name: _on_cpu(value).numpy() for name, value in state.tensors.items()}, {})
-        text = json.dumps({**state.progress, "file": path.name, "checksum": _checksum(path)}, indent=1)
-        write_atomically(folder / PROGRESS_FILE, lambda partial: partial.write_text(text + "\n", encoding="utf-8"))
-    finally:
-        for other in folder.glob("*.safetensors*"):
-            if other.name != _committed(folder):
-                other.unlink(missing_ok=True)
-
-
-def _committed(folder: Path) -> str | None:
-    """Return the name of the file that progress.json names, if any."""
-    try:
-        return str(json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))["file"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def load_resume(folder: Path) -> ResumeState:
-    """Read the state in a folder. Raises CheckpointError when there is none, or when one of its files is damaged."""
-    record = folder / PROGRESS_FILE
-    if not record.is_file():
-        raise CheckpointError(
-            f"nothing to resume in {folder}: it has no {PROGRESS_FILE}", hint='start with "alexnet train", without --resume'
-        )
-    hint = "restore this folder from a copy, or start a new run under another --run NAME"
-    try:
-        progress = json.loads(record.read_text(encoding="utf-8"))
-        path, expected = folder / progress.pop("file"), progress.pop("checksum")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{record} is damaged: it is not the JSON that a training writes", hint=hint) from error
-    if not path.is_file():
-        raise CheckpointError(f"{record} names {path.name}, which is not there", hint=hint)
-    if _checksum(path) != expected:
-        raise CheckpointError(f"{path} is damaged: its checksum is not the one in {PROGRESS_FILE}", hint=hint)
-    return ResumeState(read_tensors(path, kind="state file", hint=hint)[0], progress)
-
-
-def _checksum(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 # Reading ---------------------------------------------------------------------------------------------------------------------

@@ -13,16 +13,20 @@ MASK_32 = 0xFFFFFFFF
 GOLDEN = 0x9E3779B1  # 2**32 divided by the golden ratio, odd: spreads consecutive units
 
 
-def step_keys(seed: int, step: int, layer: str, device: torch.device) -> Tensor:
-    """Return the three 32-bit keys of one step and layer, int64 (3,)."""
-    keys = draws.raw(3, seed, f"dropout {layer}", step) & MASK_32
-    return torch.tensor([int(key) for key in keys], dtype=torch.int64, device=device)
+def step_keys(seed: int, step: int, layer: str, device: torch.device, first_image: int = 0) -> Tensor:
+    """Return the three 32-bit keys of one step and layer, int64 (3,).
+
+    first_image: which image of the batch is the first one here; its number is added to the key that images are added to.
+    """
+    keys = [int(key) for key in draws.raw(3, seed, f"dropout {layer}", step) & MASK_32]
+    return torch.tensor([keys[0] + first_image, *keys[1:]], dtype=torch.int64, device=device)
 
 
 def kept_units(keys_3: Tensor, num_images: int, first_unit: int, num_units: int, rate: float) -> Tensor:
     """Say which units live.
 
-    keys_3: from `step_keys`. num_images: images of the whole batch. first_unit, num_units: the part of the layer wanted here.
+    keys_3: from `step_keys`. num_images: images of the batch, or of a replica's share. first_unit, num_units: the part of the
+    layer wanted here.
     rate: probability of being dropped, 0 to below 1. Returns bool (num_images, num_units).
     """
     images_B1 = torch.arange(num_images, device=keys_3.device)[:, None]

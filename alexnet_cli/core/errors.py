@@ -9,6 +9,7 @@ AlexNetError            one line of what was found and what was expected; `hint`
 ├── CheckpointError     a weights file or a resume folder that is missing, damaged or of another kind
 ├── RunError            a run that exists, does not exist, or cannot go on
 ├── DeviceError         a device or precision that this machine does not have
+├── ElsewhereError      a failure that another rank has, and tells
 └── DiskFullError       a write that the disk refused; what stood before still stands
 """
 
@@ -55,6 +56,10 @@ class RunError(AlexNetError):
 
 class DeviceError(AlexNetError):
     """A device or precision that this machine does not have."""
+
+
+class ElsewhereError(AlexNetError):
+    """A failure that another rank of the training has, and tells; this one has nothing to add."""
 
 
 class DiskFullError(AlexNetError):

@@ -60,7 +60,8 @@ def evaluate(
     mean_CHW: float32 (3, 256, 256), RGB, 0-255. classes: ids in the order of the network's outputs; labels are matched to them
     by id. recipe: the network's own by default. crops: 10, 1 for the centre, None for the recipe's. batch_size: views in one
     forward pass, at most.
-    On two ranks both must call it: each reads half of every batch, the first scores, and both return the same.
+    On several ranks all must call it: every image is read by one rank and scored by one replica, none twice, and all return the
+    same.
     Raises DataError when a store has other classes, when there is no image, or when one cannot be read.
     """
     started = time.perf_counter()
@@ -69,25 +70,32 @@ def evaluate(
     truths = _truths(stores, classes)
     crops = recipe.test_crops if crops is None else crops
     views = num_views(recipe, crops)
-    images_per_pass = _evenly(len(truths), max(1, batch_size // views))
+    layout = network.layout
+    # A whole number for each rank of a replica, which reads its part of them.
+    images_per_pass = _evenly(-(-len(truths) // layout.replicas), max(1, batch_size // views))
+    images_per_pass = -(-images_per_pass // layout.towers) * layout.towers
     top_k = min(TOP, len(classes))
     mean_CHW = mean_CHW.to(device, precision.dtype)
-    totals_3 = torch.zeros(3, dtype=torch.float64, device=_exact(device))
-    layout = network.layout
+    totals_4 = torch.zeros(4, dtype=torch.float64, device=_exact(device))
     reporter.start("evaluate", len(truths), "images")
     share, pin = (layout.rank, layout.world), device.type == "cuda"
-    with stored_batches(stores, batch_size=images_per_pass, workers=workers, share=share, pin=pin) as batches:
+    batch_images = images_per_pass * layout.replicas
+    with stored_batches(stores, batch_size=batch_images, workers=workers, share=share, pin=pin) as batches:
         for batch in batches:
-            images_BHWC = layout.exchange_rows(batch.images_BHWC.to(device, non_blocking=True), batch.size)
+            rows = layout.replica_share(batch.size)
+            images_BHWC = layout.exchange_rows(batch.images_BHWC.to(device, non_blocking=True), len(rows))
             # One shape for all passes: no library searches for its fastest way twice.
             padded_BHWC = _padded(images_BHWC, images_per_pass)
-            probabilities_BK = average_probabilities(network, padded_BHWC, mean_CHW, recipe, crops, precision)
+            probabilities_BK = average_probabilities(network, padded_BHWC, mean_CHW, recipe, crops, precision) if rows else None
             if probabilities_BK is not None:
-                truths_B = torch.from_numpy(truths[batch.positions.start : batch.positions.stop])
-                totals_3 += score(probabilities_BK[: batch.size], truths_B, top_k)
+                first = batch.positions.start + rows.start
+                truths_B = torch.from_numpy(truths[first : first + len(rows)])
+                totals_4 += score(probabilities_BK[: len(rows)], truths_B, top_k)
             reporter.advance(batch.size)
     reporter.finish()
-    loss, top1, top5 = (layout.agree(total / len(truths)) for total in totals_3.tolist())
+    images, loss, top1, top5 = layout.total(totals_4).tolist()
+    assert images == len(truths), "an image was counted twice, or not at all"
+    loss, top1, top5 = loss / images, top1 / images, top5 / images
     return Evaluation(len(truths), views, 1 - top1, 1 - top5, top_k, loss, time.perf_counter() - started)
 
 
@@ -104,13 +112,13 @@ def average_probabilities(
     stacked_BCHW = views_BVCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     with precision.autocast(mean_CHW.device):
         logits_BK = network(stacked_BCHW)
-    if network.layout.rank != 0:
+    if not network.layout.scores:
         return None
     return torch.softmax(logits_BK.to(precision.dtype), dim=1).unflatten(0, views_BVCHW.shape[:2]).mean(dim=1)
 
 
 def score(probabilities_BK: Tensor, truths_B: Tensor, top_k: int) -> Tensor:
-    """Return the sums of loss, top-1 credit and top-k credit of some images, float64 (3,).
+    """Return the number of images and the sums of their loss, top-1 credit and top-k credit, float64 (4,).
 
     The credit is the chance to be among the k first if classes of equal probability are put in random order, so that a network
     that knows nothing is right once in K times. Not-a-number earns nothing.
@@ -125,7 +133,8 @@ def score(probabilities_BK: Tensor, truths_B: Tensor, top_k: int) -> Tensor:
     credits = [torch.where(known_B, ((k - better_B) / tied_B).clamp(0, 1), 0.0).sum() for k in (1, top_k)]
     # A probability that rounds to 0 has the loss of the smallest number there is, not an infinite one.
     smallest = torch.finfo(truth_B1.dtype).tiny
-    return torch.stack([-truth_B1.clamp_min(smallest).double().log().sum(), *credits])
+    count = torch.tensor(len(truths_B), dtype=torch.float64, device=truth_B1.device)
+    return torch.stack([count, -truth_B1.clamp_min(smallest).double().log().sum(), *credits])
 
 
 def match_classes(store: Store, classes: Sequence[str]) -> NDArray[np.int64]:

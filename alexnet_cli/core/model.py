@@ -59,7 +59,7 @@ class AlexNet(nn.Module):
         """Score images.
 
         images_BCHW: the recipe's input size, mean removed. dropout_keys: those of a training step, from `dropout_keys`; None
-        for a test pass. Returns logits_BK; on rank 1 of 2 a zero that stands for them, on which backward is to be called.
+        for a test pass. Returns logits_BK; with tower b alone a zero that stands for them, on which backward is to be called.
         """
         recipe = self.recipe
         x = F.pad(images_BCHW, recipe.input_padding * 2)
@@ -72,12 +72,12 @@ class AlexNet(nn.Module):
         x = self._hidden("fc6", x, dropout_keys)
         x = self._hidden("fc7", x, dropout_keys)
         x = self.layout.join_on_first(x)
-        return x if self.layout.rank == 1 else F.linear(x, *self._held("fc8"))
+        return F.linear(x, *self._held("fc8")) if self.layout.scores else x
 
     def _conv(self, layer: str, x: Tensor) -> Tensor:
         if layer in self.recipe.reads_both_towers:
             x = self.layout.join(x)
-        groups = max(1, self.recipe.groups(layer) // self.layout.world)
+        groups = max(1, self.recipe.groups(layer) // self.layout.towers)
         x = _grouped_conv(x, *self._held(layer), STRIDES[layer], PADDINGS[layer], groups)
         return self._follow(layer, x)
 
@@ -119,7 +119,7 @@ class AlexNet(nn.Module):
         rate = self.recipe.dropout
         if dropout_keys is None:
             return x if self.recipe.dropout_inverted else x * (1 - rate)
-        first = 0 if whole or not self.layout.split else self.layout.rank * x.shape[1]
+        first = 0 if whole or not self.layout.split else self.layout.tower_index * x.shape[1]
         x = x * kept_units(dropout_keys[layer], x.shape[0], first, x.shape[1], rate)
         return x / (1 - rate) if self.recipe.dropout_inverted else x
 
@@ -186,9 +186,9 @@ def _runs(names: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [tuple(run) for _, run in itertools.groupby(names, key=lambda name: name == "pool")]
 
 
-def dropout_keys(seed: int, step: int, device: torch.device) -> dict[str, Tensor]:
-    """Return what decides which units of fc6 and fc7 a training step drops."""
-    return {layer: step_keys(seed, step, layer, device) for layer in ("fc6", "fc7")}
+def dropout_keys(seed: int, step: int, device: torch.device, first_image: int = 0) -> dict[str, Tensor]:
+    """Return what decides which units of fc6 and fc7 a training step drops; first_image: where this replica's share begins."""
+    return {layer: step_keys(seed, step, layer, device, first_image) for layer in ("fc6", "fc7")}
 
 
 def _grouped_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int, groups: int) -> Tensor:

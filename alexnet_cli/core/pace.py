@@ -10,6 +10,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 ONE_ASKING = 1.0  # seconds
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 class Pace:
@@ -26,15 +27,18 @@ class Pace:
     def _reset(self) -> None:
         self._images, self._counted, self._waiting = 0, 0.0, 0.0
 
-    def timed(self, batches: Iterable[Item]) -> Iterator[Item]:
-        """Pass batches on, timing the wait for each."""
+    def timed(self, batches: Iterable[Item], idle: Callable[[], bool]) -> Iterator[Item]:
+        """Pass batches on, timing the wait for each.
+
+        idle: whether the device has nothing left to do; while it has, it waits for nothing, and neither does the training.
+        """
         source = iter(batches)
         while True:
             self._start = time.perf_counter()
             batch = next(source, None)
             if batch is None:
                 return
-            self._arrived = time.perf_counter()
+            self._arrived = time.perf_counter() if idle() else self._start
             yield batch
 
     def stepped(self, images: int) -> None:
@@ -65,6 +69,11 @@ class CheckpointTimer:
         self._seconds = 0.0 if self._steps else 60 * float(every)
         self._last = time.monotonic()
 
+    @property
+    def by_steps(self) -> bool:
+        """Whether steps are counted, so that every rank finds by itself when it is due."""
+        return self._steps > 0
+
     def due(self, step: int) -> bool:
         """Whether a checkpoint belongs after this step."""
         if self._steps:
@@ -77,9 +86,10 @@ class CheckpointTimer:
 
 
 class StopRequest:
-    """Ctrl-C or SIGTERM, asked once: finish the step, save, stop. Asked twice: stop now.
+    """Ctrl-C, SIGTERM or SIGUSR1 (as Slurm sends it before the time is up), asked once: finish the step, save, stop. Twice: now.
 
-    The same signal often comes twice at once, to the process and to its group; that is one asking.
+    signal: the number of the one that came, 0 before; SIGTERM for SIGUSR1, as both are the system's. The same one often comes
+    twice at once, to the process and to its group; that is one asking.
     """
 
     def __init__(self, announce: Callable[[str], None]) -> None:
@@ -92,16 +102,16 @@ class StopRequest:
             if time.monotonic() - self._asked_at < ONE_ASKING:
                 return
             raise KeyboardInterrupt
-        self.signal, self._asked_at = number, time.monotonic()
+        self.signal, self._asked_at = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM, time.monotonic()
         self._announce("stopping after this step; once more to stop at once, without saving")
 
     @contextlib.contextmanager
     def watching(self) -> Iterator["StopRequest"]:
-        """Take the two signals while the training runs; outside the main thread there are none to take."""
+        """Take the signals while the training runs; outside the main thread there are none to take."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = STOPPING
         before = [signal.signal(number, self._handle) for number in numbers]
         try:
             yield self

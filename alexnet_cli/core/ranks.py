@@ -1,124 +1,257 @@
-"""Two processes, one tower each: this process is rank 0, the other one is started here."""
+"""The ranks of a training: which there are, and how they are run: this process alone, with others started here, or by torchrun.
+
+Where they are started here, this process is rank 0.
+"""
 
 import json
 import multiprocessing
+import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from alexnet_cli.core.devices import Precision, choose_device, choose_precision
-from alexnet_cli.core.errors import AlexNetError, DeviceError, RunError
+from alexnet_cli.core.errors import AlexNetError, DeviceError, ElsewhereError, RunError
+from alexnet_cli.core.meeting import join_ranks, leave_ranks
 from alexnet_cli.core.pace import StopRequest
 from alexnet_cli.core.reports import Reporter
-from alexnet_cli.core.towers import Layout, join_ranks
+from alexnet_cli.core.torchrun import Place
+from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_job import Job, TrainResult
 
 Rank = Callable[[Job, Layout, Reporter, StopRequest], TrainResult]
-MEETING, READY, FAILURE = "meeting", "ready", "failure"  # files in the ranks' common folder
-STAND_IN = "use --device cpu: two processes stand in for the two GPUs"
+MEETING = "meeting"  # file in the ranks' common folder
+STAND_IN = "use --device cpu: processes stand in for the GPUs"
+GRACE = 10.0  # seconds in which rank 0 may notice by itself that another rank has gone; NCCL never does
+CONTINUE = "continue from the last checkpoint with --resume"
 
 
-def devices_for(gpus: int, device: str, precision: str) -> tuple[list[torch.device], Precision]:
-    """Return one device per rank, and the arithmetic.
+@dataclass(frozen=True)
+class Ranks:
+    """All ranks of a training: `world` of them, two towers on pairs of them or both on each; devices: of those on this machine.
 
-    gpus: 1, or 2 for a tower on each; on the CPU two processes stand in for them.
-    Raises DeviceError when the machine has fewer GPUs, and for fp16 on two, whose loss scale both ranks would have to agree on.
+    place: where torchrun has put this process, None where it did not start it.
     """
-    if gpus not in (1, 2):
-        raise DeviceError(f"--gpus {gpus}, expected 1 or 2: the network has two towers", hint="use --gpus 2")
+
+    world: int
+    towers: int
+    devices: tuple[torch.device, ...]
+    place: Place | None = None
+
+    @property
+    def split(self) -> bool:
+        """Whether the towers are on two ranks."""
+        return self.towers == 2
+
+
+def plan_ranks(gpus: int, towers: int | None, device: str, precision: str, place: Place | None) -> tuple[Ranks, Precision]:
+    """Return the ranks of a training, and its arithmetic.
+
+    gpus: ranks to be started here, unless torchrun (place) has started them. towers: 2, 1, or None for 2 wherever ranks can be
+    paired. On the CPU processes stand in for GPUs.
+    Raises DeviceError when the machine has fewer GPUs, when an odd number is to be paired, and for fp16 on several, whose loss
+    scale all ranks would have to agree on.
+    """
+    world, here = (place.world, place.local_world) if place else (gpus, gpus)
+    if world < 1:
+        raise DeviceError(f"--gpus {world}, expected at least 1")
+    if world > 1 and world % 2 and towers != 1:
+        raise DeviceError(
+            f"{world} ranks cannot be paired, a tower on each", hint="use an even number, or --towers 1 for both towers on each"
+        )
     first = choose_device(device)
     arithmetic = choose_precision(precision, first)
-    if gpus == 1:
-        return [first], arithmetic
+    if world == 1:
+        return Ranks(1, 1, (first,), place), arithmetic
     if first.type == "mps" or (device == "auto" and first.type == "cpu"):
-        raise DeviceError("--gpus 2 on a machine with no NVIDIA GPU", hint=STAND_IN)
+        raise DeviceError(f"--gpus {world} on a machine with no NVIDIA GPU", hint=STAND_IN)
     if arithmetic.name == "fp16":
         raise DeviceError("fp16 trains on one device only", hint="use --precision bf16 or tf32, or --gpus 1")
+    return Ranks(world, 1 if towers == 1 else 2, _devices(first, here), place), arithmetic
+
+
+def _devices(first: torch.device, count: int) -> tuple[torch.device, ...]:
     if first.type == "cpu":
-        return [first, first], arithmetic
+        return (first,) * count
     found = torch.cuda.device_count()
-    if found < 2:
-        raise DeviceError(f"--gpus 2 on a machine with {found} GPU", hint=STAND_IN)
-    return [torch.device("cuda:0"), torch.device("cuda:1")], arithmetic
+    if found < count:
+        raise DeviceError(
+            f"{count} ranks on a machine with {found} GPU{'s' * (found != 1)}", hint=f"use --gpus {found}, or {STAND_IN[4:]}"
+        )
+    return tuple(torch.device("cuda", index) for index in range(count))
 
 
-def train_on_two(rank: Rank, job: Job, devices: list[torch.device], reporter: Reporter, stop: StopRequest) -> TrainResult:
-    """Run both ranks to their end and return rank 0's result; when one fails, both end."""
+# Started by torchrun ---------------------------------------------------------------------------------------------------------
+
+
+def join_torchrun(ranks: Ranks) -> Layout:
+    """Meet the other ranks that torchrun has started, and return where this one stands."""
+    assert ranks.place is not None
+    return join_ranks(ranks.place.rank, ranks.devices[ranks.place.local_rank], world=ranks.world, towers=ranks.towers)
+
+
+def run_among_others(rank: Rank, job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> TrainResult:
+    """Run this process's rank to its end; a failure of another rank is told by that one, and torchrun ends the rest."""
+    try:
+        return rank(job, layout, reporter, stop)
+    except RuntimeError as error:
+        if layout.world == 1 or not _is_transport(error):
+            raise
+        raise RunError(f"rank {layout.rank} has lost the others, of which one has failed or was killed", hint=CONTINUE) from error
+
+
+def _is_transport(error: RuntimeError) -> bool:
+    """Say whether an error is that of a broken connection: torch gives those no class of their own."""
+    text = f"{type(error).__name__} {error}".lower()
+    return any(word in text for word in ("gloo", "nccl", "connection", "socket", "distbackend", "distnetwork", "broken pipe"))
+
+
+# Started here ----------------------------------------------------------------------------------------------------------------
+
+
+def run_together(rank: Rank, job: Job, ranks: Ranks, reporter: Reporter, stop: StopRequest) -> TrainResult:
+    """Start the other ranks, run all to their end and return rank 0's result; when one fails, all end within seconds."""
     threads = torch.get_num_threads()
-    layout = None
     with tempfile.TemporaryDirectory(prefix="alexnet-") as name:
         folder = Path(name)
-        share = max(1, threads // 2) if devices[0].type == "cpu" else threads
-        other = _start_deaf(_second_rank, (rank, job, devices[1], folder, share))
+        share = max(1, threads // ranks.world) if ranks.devices[0].type == "cpu" else threads
+        others = Others(rank, job, ranks, folder, share)
+        guard = _Guard(others, reporter)
         try:
-            _wait_for(other, folder)
+            others.wait_until_ready()
             torch.set_num_threads(share)
-            layout = join_ranks(0, devices[0], str(folder / MEETING))
-            result = rank(job, layout, reporter, stop)
-            other.join(timeout=60)
+            layout = join_ranks(0, ranks.devices[0], str(folder / MEETING), world=ranks.world, towers=ranks.towers)
+            with guard:
+                result = rank(job, layout, reporter, stop)
+            others.join(60)
             return result
-        except RuntimeError as error:
-            raise _explained(error, other, folder) from error
+        except (RuntimeError, ElsewhereError) as error:
+            raise others.explained(error) from error
         finally:
             torch.set_num_threads(threads)
-            if other.is_alive():
-                other.kill()
-            if layout is not None:
-                layout.close()
+            others.kill()
+            leave_ranks()
 
 
-def _start_deaf(target: Callable[..., None], arguments: tuple[Any, ...]) -> Any:
-    """Start a process that never sees Ctrl-C, from its first instruction on: a blocked signal stays blocked in a child."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        process = multiprocessing.get_context("spawn").Process(target=target, args=arguments, daemon=True)
-        process.start()
-        return process
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+class Others:
+    """The processes of ranks 1 and up, which this process starts and ends."""
 
+    def __init__(self, rank: Rank, job: Job, ranks: Ranks, folder: Path, threads: int) -> None:
+        self._folder = folder
+        self._layouts = [Layout(number, ranks.world, towers=ranks.towers) for number in range(1, ranks.world)]
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
+        try:
+            # Deaf to signals from their first instruction on, as a blocked signal stays blocked in a child: rank 0 tells them.
+            self._processes = [_start((rank, job, ranks, number, folder, threads)) for number in range(1, ranks.world)]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-def _wait_for(other: Any, folder: Path) -> None:
-    """Wait until the other rank is about to join; inside the transport's own waiting no Ctrl-C would be heard."""
-    while not (folder / READY).exists():
-        if not other.is_alive():
-            raise _explained(RuntimeError("rank 1 never came"), other, folder)
-        time.sleep(0.05)
+    def wait_until_ready(self) -> None:
+        """Wait until all are about to join; inside the transport's own waiting no Ctrl-C would be heard."""
+        while not all((self._folder / f"ready-{layout.rank}").exists() for layout in self._layouts):
+            if self.failed():
+                raise RuntimeError("a rank never came")
+            time.sleep(0.05)
 
+    def failed(self) -> bool:
+        """Whether one has ended otherwise than well."""
+        return any(process.exitcode not in (None, 0) for process in self._processes)
 
-def _explained(error: RuntimeError, other: Any, folder: Path) -> Exception:
-    """Turn the transport's error into what happened, where the other rank has gone; other errors stay what they are."""
-    other.join(timeout=2)
-    if (folder / FAILURE).exists():
-        message, hint = json.loads((folder / FAILURE).read_text(encoding="utf-8"))
-        return RunError(message, hint=hint)
-    if other.is_alive():
+    def join(self, seconds: float) -> None:
+        """Give them time to end by themselves."""
+        deadline = time.monotonic() + seconds
+        for process in self._processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+
+    def kill(self) -> None:
+        """End those that are still there."""
+        for process in self._processes:
+            if process.is_alive():
+                process.kill()
+
+    def explained(self, error: Exception) -> Exception:
+        """Turn the transport's error into what happened, where another rank has gone; other errors stay what they are."""
+        self.join(2)
+        told = sorted(self._folder.glob("failure-*"), key=lambda path: path.stat().st_mtime_ns)
+        for path in told:
+            message, hint, elsewhere = json.loads(path.read_text(encoding="utf-8"))
+            if not elsewhere:
+                return RunError(message, hint=hint)
+        for layout, process in zip(self._layouts, self._processes, strict=True):
+            if process.exitcode not in (None, 0, 1):
+                return RunError(
+                    f"{layout.name} ended with exit code {process.exitcode} in the middle of the training", hint=CONTINUE
+                )
         return error
-    return RunError(
-        f"rank 1 (tower b) ended with exit code {other.exitcode} in the middle of the training",
-        hint="continue from the last checkpoint with --resume",
-    )
 
 
-def _second_rank(rank: Rank, job: Job, device: torch.device, folder: Path, threads: int) -> None:
-    """Run tower b: silent, as rank 0 decides when to stop and says what went wrong, here too."""
+class _Guard:
+    """Ends this process when another rank has gone and the training does not notice, as it may wait for it inside a GPU's queue."""
+
+    def __init__(self, others: Others, reporter: Reporter) -> None:
+        self._others, self._reporter = others, reporter
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="guard", daemon=True)
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.5):
+            if self._others.failed():
+                if self._done.wait(GRACE):
+                    return
+                error = self._others.explained(RunError("another rank has failed", hint=CONTINUE))
+                self._others.kill()
+                self._reporter.fail(getattr(error, "message", str(error)), getattr(error, "hint", ""))
+                os._exit(1)
+
+    def __enter__(self) -> "_Guard":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._done.set()
+
+
+def _start(arguments: tuple[Any, ...]) -> Any:
+    process = multiprocessing.get_context("spawn").Process(target=_other_rank, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def _other_rank(rank: Rank, job: Job, ranks: Ranks, number: int, folder: Path, threads: int) -> None:
+    """Run a rank that is silent, as rank 0 decides when to stop and says what went wrong, here too."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    (folder / READY).touch()
+    (folder / f"ready-{number}").touch()
     try:
-        layout = join_ranks(1, device, str(folder / MEETING))
+        layout = join_ranks(number, ranks.devices[number], str(folder / MEETING), world=ranks.world, towers=ranks.towers)
         rank(job, layout, Reporter(), StopRequest(lambda text: None))
-        layout.close()
+        leave_ranks()
     except AlexNetError as error:
-        (folder / FAILURE).write_text(json.dumps([error.message, error.hint]), encoding="utf-8")
-        sys.exit(1)
+        _tell(folder, number, error.message, error.hint, elsewhere=isinstance(error, ElsewhereError))
     except RuntimeError as error:
-        # Mostly the transport's, because rank 0 has ended; then nobody reads this.
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        (folder / FAILURE).write_text(json.dumps([f"rank 1 (tower b) failed: {text}", ""]), encoding="utf-8")
-        sys.exit(1)
+        # Mostly the transport's, because another rank has ended; then that one's own words count.
+        _tell(folder, number, f"rank {number} failed: {text}", "", elsewhere=_is_transport(error))
+
+
+def _tell(folder: Path, number: int, message: str, hint: str, *, elsewhere: bool) -> None:
+    partial = folder / f".failure-{number}"
+    partial.write_text(json.dumps([message, hint, elsewhere]), encoding="utf-8")
+    partial.replace(folder / f"failure-{number}")
+    sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

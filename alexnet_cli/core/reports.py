@@ -10,6 +10,9 @@ class Reporter:
     def warn(self, text: str) -> None:
         """Take one line that the user should not miss."""
 
+    def fail(self, message: str, hint: str) -> None:
+        """Take the last words of a process that cannot end in the usual way."""
+
     def start(self, task: str, total: int, unit: str, *, done: int = 0) -> None:
         """Begin a bar of `total` units, of which `done` were done in an earlier process; one bar at a time."""
 

@@ -52,7 +52,7 @@ class RunFolder:
     @property
     def can_continue(self) -> bool:
         """Whether a state to continue from has been committed."""
-        return (self.resume / "progress.json").is_file()
+        return bool(self.resume.is_dir() and any(path.stem.isdigit() for path in self.resume.glob("*.json")))
 
 
 def choose_folder(runs: Path, name: str | None, *, resume: bool, auto_resume: bool) -> tuple[RunFolder, bool]:
@@ -111,10 +111,13 @@ class MetricsLog:
         path.touch()
         os.truncate(path, min(kept_bytes, path.stat().st_size))
 
-    def sync(self) -> int:
-        """Wait until the log is on the disk, and return its length in bytes."""
-        sync(self.path)
+    def length(self) -> int:
+        """Return how many bytes the log has."""
         return self.path.stat().st_size
+
+    def sync(self) -> None:
+        """Wait until the log is on the disk."""
+        sync(self.path)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one row. Raises DiskFullError."""

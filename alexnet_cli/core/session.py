@@ -1,47 +1,53 @@
 """One process's part of a training: the loop, its epochs, its log and its checkpoints.
 
-Every rank runs the same; rank 0 decides when to save and to stop, writes the files and reports.
+Every rank runs the same; rank 0 decides when to save, writes the files and reports; any rank can ask to stop.
 """
 
 import math
 import time
 import zlib
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from alexnet_cli.core.background import BackgroundWriter
 from alexnet_cli.core.batches import Batch, training_batches
 from alexnet_cli.core.compiler import compile_problem
 from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.devices import Precision, settle
-from alexnet_cli.core.errors import RunError
+from alexnet_cli.core.errors import ElsewhereError, RunError
 from alexnet_cli.core.evaluate import Evaluation, evaluate
+from alexnet_cli.core.health import DataWait, FlatLoss, LossWatch
 from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
 from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.resume import ResumeState, load_resume
 from alexnet_cli.core.run_folder import MetricsLog
+from alexnet_cli.core.save import write_state, write_weights
 from alexnet_cli.core.store import Store, open_store, read_stats
-from alexnet_cli.core.towers import Layout
+from alexnet_cli.core.towers import Ballot, Layout
 from alexnet_cli.core.train_job import Job, TrainResult
-from alexnet_cli.core.train_state import DIVERGED, environment, load_state, new_state, save_state, save_weights_file, train_step
+from alexnet_cli.core.train_state import environment, load_state, new_state, take_state, take_weights, train_step
 from alexnet_cli.core.views import Colours, ViewDraws, draw_views, training_views
 
-GO_ON, SAVE, STOP = 0, 1, 2
+GO_ON, SAVE, STOP = 0, 1, 2  # what ranks agree on: the largest counts
 
 
 def train_rank(job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> TrainResult:
     """Train on one rank, from start to end."""
-    session = Session(job, layout, reporter, stop)
-    session.announce()
-    reporter.start("train", session.last_step, "steps", done=session.state.step)
-    try:
-        while session.state.step < session.last_step and not session.stopping:
-            session.run_epoch()
-        session.close()
-    finally:
-        reporter.finish()
+    with BackgroundWriter() as writer:
+        session = Session(job, layout, reporter, stop, writer)
+        session.announce()
+        reporter.start("train", session.last_step, "steps", done=session.state.step)
+        try:
+            while session.state.step < session.last_step and not session.stopping:
+                session.run_epoch()
+            session.close()
+        finally:
+            reporter.finish()
     best = (session.state.best or session.tested).get("val_top1_error")
     return TrainResult(job.folder.path, session.state.step, session.total_steps, best, stop.signal if session.stopping else 0)
 
@@ -49,9 +55,9 @@ def train_rank(job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) 
 class Session:
     """One process's part of a run, between its start or resumption and its end."""
 
-    def __init__(self, job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> None:
+    def __init__(self, job: Job, layout: Layout, reporter: Reporter, stop: StopRequest, writer: BackgroundWriter) -> None:
         settle(job.precision, layout.device)
-        self.job, self.layout, self.reporter, self.stop = job, layout, reporter, stop
+        self.job, self.layout, self.reporter, self.stop, self.writer = job, layout, reporter, stop, writer
         options = job.options
         self.train_store, self.val_store = open_store(options.data, "train"), open_store(options.data, "val")
         self.testable = self.val_store.is_labelled
@@ -63,24 +69,46 @@ class Session:
         self.state = new_state(job.recipe, len(self.train_store.classes), job.precision, colours, layout, job.seed)
         self.progress = self._take_up() if job.continued else {}
         self.log = MetricsLog(job.folder.metrics, int(self.progress.get("metrics_bytes", 0))) if layout.rank == 0 else None
-        self.timer, self.pace = CheckpointTimer(options.checkpoint_every), Pace()
+        self.timer, self.pace, self.ballot = CheckpointTimer(options.checkpoint_every), Pace(), Ballot(layout)
+        self.losses, self.data_wait = LossWatch(layout, self.steps_per_epoch), DataWait()
+        self.flat_loss = FlatLoss(len(self.train_store.classes))
+        self.device_mark: torch.cuda.Event | None = None
         self.stopping = False
         self.tested: dict[str, float] = {}
         self.saved_step = self.state.step if job.continued else -1
 
     def _take_up(self) -> dict[str, Any]:
-        progress = load_state(self.state, self.job.folder)
+        """Go on from what rank 0 finds on its disk; the others need not see that disk."""
+        saved: ResumeState | None = None
+        failure: Exception | None = None
         if self.layout.rank == 0:
-            self.reporter.note(f"resuming at step {self.state.step}")
-            before, now = progress["environment"], environment(self.state)
-            for name in (name for name in now if before.get(name) != now[name]):
-                self.reporter.warn(f"{name} is {now[name]}, was {before.get(name)}: the result may differ in its last digits")
-        if progress["data"] != self._data():
-            raise RunError(
-                f"{self.train_store.folder} is not the store that run {self.job.folder.path} was trained on",
-                hint="name that one with --data, or start another run",
-            )
+            try:
+                saved = load_resume(self.job.folder.resume, self.reporter.warn)
+                self._compare(saved.progress)
+            except Exception as error:  # whatever it is, the others must not wait for what will not come
+                failure = error
+        progress = self.layout.from_first(saved.progress if saved and not failure else None)
+        if failure:
+            raise failure
+        if progress is None:
+            raise ElsewhereError("rank 0 could not read the state to be continued")
+        load_state(self.state, ResumeState(self.layout.tensors_from_first(saved.tensors if saved else {}), progress))
         return progress
+
+    def _compare(self, progress: dict[str, Any]) -> None:
+        """Say what is not as it was when the state was saved; raise RunError for other pictures, unless overridden."""
+        self.reporter.note(f"resuming at step {progress['step']}")
+        before, now = progress["environment"], environment(self.state)
+        for name in (name for name in now if before.get(name) != now[name]):
+            self.reporter.warn(f"{name} is {now[name]}, was {before.get(name)}: the result may differ in its last digits")
+        changes = _differences(progress["data"], self._data())
+        if changes and not self.job.options.override:
+            raise RunError(
+                f"{self.train_store.folder.parent} is not the data that run {self.job.folder.path} was trained on: {changes}",
+                hint="name that with --data, start another run, or go on with the other data by --override",
+            )
+        if changes:
+            self.reporter.warn(f"going on with other data: {changes}")
 
     def announce(self) -> None:
         """Say what is trained where, and compile what can be compiled."""
@@ -90,9 +118,8 @@ class Session:
         counts = self.layout.numbers(sum(parameter.numel() for parameter in self.state.network.parameters()))
         if self.layout.rank != 0:
             return
-        for rank, count in enumerate(counts):
-            tower = f"tower {'ab'[rank]} on rank {rank}" if self.layout.split else "both towers on one device"
-            self.reporter.note(f"{tower} ({self.layout.device.type}, {self.job.precision.name}): {count:,.0f} parameters")
+        for line in _held(self.layout, counts):
+            self.reporter.note(f"{line} ({self.layout.device.type}, {self.job.precision.name})")
         if self.state.step >= self.last_step:
             self.reporter.note(f"nothing left to do: step {self.state.step} of {self.total_steps} is reached")
         elif problem:
@@ -115,33 +142,51 @@ class Session:
             pin=self.layout.device.type == "cuda",
         )
         with closing(batches):
-            for batch in self.pace.timed(batches):
+            for batch in self.pace.timed(batches, self._idle):
                 self._step(batch, drawn, epoch)
                 if self.stopping or self.state.step >= self.last_step:
                     break
 
     def _step(self, batch: Batch, drawn: ViewDraws, epoch: int) -> None:
         rates = self.job.recipe.rates_at(self.state.step, self.total_steps)
-        crops_BHWC = self._whole(batch.images_BHWC, batch.size)
-        labels_B = self._whole(batch.labels_B, batch.size)
-        views_BCHW = training_views(
-            crops_BHWC, drawn.part(batch.positions), self.state.colours, self.job.recipe, rates.colour_noise
-        )
-        loss, wrong = train_step(self.state, views_BCHW, labels_B, rates)
+        part = self._replica_part(batch, drawn)
+        views_BCHW = training_views(part.crops_BHWC, part.drawn, self.state.colours, self.job.recipe, rates.colour_noise)
+        share = part.count / batch.size
+        self.losses.add(*train_step(self.state, views_BCHW, part.labels_B, rates, first_image=part.first, share=share))
+        self._mark_device()
         step = self.state.step
-        logged = self.log is not None and (step % self.job.options.log_every == 0 or step == self.last_step)
-        figures = (float(loss), float(wrong)) if logged else None  # waits for the device, so before the clock is stopped
+        logged = step % self.job.options.log_every == 0 or step == self.last_step
+        figures = self.losses.read(step) if logged else None  # waits for the device, so before the clock is stopped
         self.pace.stepped(batch.size)
         self.reporter.advance(1)
-        if figures:
+        if figures and self.log:
             self._log_step(epoch + 1, *figures)
         if step % self.steps_per_epoch == 0:
             # Before any saving: a state at an epoch's end has that epoch's test behind it.
             self._end_epoch()
         self._decide()
 
+    def _replica_part(self, batch: Batch, drawn: ViewDraws) -> "Part":
+        """Return what this replica computes of a batch, on the device."""
+        rows = self.layout.replica_share(batch.size)
+        crops_BHWC, labels_B = self._whole(batch.images_BHWC, len(rows)), self._whole(batch.labels_B, len(rows))
+        if not rows:
+            # A short batch may leave nothing for the last replicas; a picture of no weight keeps them in step with the others.
+            crops_BHWC, labels_B = crops_BHWC.new_zeros(1, *crops_BHWC.shape[1:]), labels_B.new_zeros(1)
+        first = batch.positions.start + min(rows.start, batch.size - 1)
+        return Part(crops_BHWC, labels_B, drawn.part(range(first, first + len(labels_B))), rows.start, len(rows))
+
     def _whole(self, own: Tensor, total: int) -> Tensor:
         return self.layout.exchange_rows(own.to(self.layout.device, non_blocking=True), total)
+
+    def _mark_device(self) -> None:
+        if self.layout.device.type == "cuda":
+            self.device_mark = torch.cuda.Event()
+            self.device_mark.record(torch.cuda.current_stream(self.layout.device))
+
+    def _idle(self) -> bool:
+        """Whether the device has done all that it was given."""
+        return self.device_mark is None or self.device_mark.query()
 
     def _log_step(self, epoch: int, loss: float, wrong: float) -> None:
         assert self.log is not None
@@ -157,34 +202,34 @@ class Session:
             "bias_learning_rate": rates.biases["fc8"],
             **pace,
         }
-        self._require_finite(loss)
         self.log.write(row)
         self.reporter.advance(0, loss=loss, images_per_second=pace["images_per_second"] or 0.0)
-
-    def _require_finite(self, loss: float) -> None:
-        """Stop a training that has come apart before anything of it reaches the disk."""
-        if not math.isfinite(loss):
-            raise RunError(f"the loss is {loss} at step {self.state.step}", hint=DIVERGED)
+        for warning in (self.flat_loss.warning(self.state.step, loss), self.data_wait.warning(pace["data_wait"], self.workers)):
+            if warning:
+                self.reporter.warn(warning)
 
     def _decide(self) -> None:
-        """Save or stop where rank 0 finds it time; the other rank follows."""
-        decision = STOP if self.stop.signal else SAVE if self.timer.due(self.state.step) else GO_ON
-        decision = int(self.layout.agree(decision))
+        """Save or stop where a rank finds it time; all ranks do so after the same step."""
+        due = self.layout.rank == 0 and self.timer.due(self.state.step) and not self.timer.by_steps
+        decision = self.ballot.cast(STOP if self.stop.signal else SAVE if due else GO_ON)
         self.stopping = decision == STOP
-        if decision == SAVE:
+        if decision == SAVE or (self.timer.by_steps and self.timer.due(self.state.step)):
             self.save()
 
     def save(self) -> None:
-        """Commit the state that `--resume` starts from."""
-        length = self.log.sync() if self.log else 0
-        save_state(self.state, self.job.folder, {"metrics_bytes": length, "data": self._data()})
+        """Take the state that `--resume` starts from, and let it be written."""
+        self.losses.read(self.state.step)
+        snapshot, own = take_state(self.state)
+        if self.log:
+            write_state(self.writer, self.job, snapshot, {"data": self._data(), **own}, self.log)
         self.saved_step = self.state.step
         self.timer.restart()
 
-    def _data(self) -> dict[str, object]:
+    def _data(self) -> dict[str, dict[str, object]]:
         return {"train": _fingerprint(self.train_store), "val": _fingerprint(self.val_store)}
 
     def _end_epoch(self) -> None:
+        self.losses.read(self.state.step)
         accuracy, better = self._evaluate()
         if better:
             self.state.best = accuracy
@@ -199,7 +244,7 @@ class Session:
             return {}, True
         start = time.perf_counter()
         figures = self._measure()
-        self._require_finite(figures.loss)
+        self.losses.require_finite(figures.loss, self.state.step, "the loss on val")
         self.tested = accuracy = {
             "val_top1_error": figures.top1_error,
             "val_top5_error": figures.top5_error,
@@ -227,11 +272,14 @@ class Session:
         )
 
     def _write_weights(self, accuracy: dict[str, float], *, best: bool) -> None:
-        epoch = self.state.step // self.steps_per_epoch
-        save_weights_file(self.state, self.job.folder, self.train_store, epoch, accuracy, best=best)
+        snapshot = take_weights(self.state)
+        if self.log:
+            epoch = self.state.step // self.steps_per_epoch
+            write_weights(self.writer, self.job, snapshot, self.state, self.train_store, epoch, accuracy, best=best)
 
     def close(self) -> None:
         """Leave a run that can be continued and used: its state, and both weights files even after less than an epoch."""
+        self.ballot.close()
         if self.saved_step != self.state.step:
             self.save()
         if self.testable and not self.state.best:
@@ -244,12 +292,49 @@ class Session:
 
     def _report_sent(self) -> None:
         kinds = {kind: self.layout.numbers(sent) for kind, sent in self.layout.sent_bytes.items()}
-        if self.layout.rank != 0 or not self.layout.split:
+        if self.layout.rank != 0 or self.layout.world == 1:
             return
         for rank in range(self.layout.world):
-            parts = ", ".join(f"{sent[rank]:,.0f} of {kind}" for kind, sent in kinds.items())
+            parts = ", ".join(f"{sent[rank]:,.0f} of {kind}" for kind, sent in kinds.items() if sent[rank])
             total = sum(sent[rank] for sent in kinds.values())
-            self.reporter.note(f"tower {'ab'[rank]} on rank {rank} sent {total:,.0f} bytes: {parts}")
+            self.reporter.note(f"{_named(self.layout, rank)} sent {total:,.0f} bytes{f': {parts}' if parts else ''}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A replica's part of a batch: crops, labels and draws, where it begins in the batch, and how many of its images count."""
+
+    crops_BHWC: Tensor
+    labels_B: Tensor
+    drawn: ViewDraws
+    first: int
+    count: int
+
+
+def _named(layout: Layout, rank: int) -> str:
+    return Layout(rank, layout.world, towers=layout.towers).name
+
+
+def _held(layout: Layout, counts: list[float]) -> list[str]:
+    """Say how many parameters each rank holds."""
+    if layout.world == 1:
+        return [f"both towers on one device: {counts[0]:,.0f} parameters"]
+    return [f"{_named(layout, rank)}: {count:,.0f} parameters" for rank, count in enumerate(counts)]
+
+
+def _differences(before: Any, now: dict[str, dict[str, object]]) -> str:
+    """Say in what two data sets differ, by split; classes by their number and first difference."""
+    changes = []
+    for split, values in now.items():
+        there = before.get(split, {})
+        for name, value in values.items():
+            if there.get(name) != value:
+                changes.append(
+                    f"{split}'s {name}"
+                    if name in ("classes", "labels")
+                    else f"{split}'s {name} {there.get(name)} then, {value} now"
+                )
+    return ", ".join(changes)
 
 
 def _colours(data: Path, device: torch.device, precision: Precision) -> Colours:

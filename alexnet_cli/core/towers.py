@@ -1,54 +1,78 @@
-"""How the two towers live: both on one device, or one on each of two ranks, and what the ranks exchange.
+"""How the two towers live, and how many copies of them: one mesh of ranks, data x tower, and what the ranks exchange.
 
 Activations cross before the layers that read both towers, gradients come back on the same edges and are summed where the
-activation was born, as the authors' two GPUs did. fc8 and the loss are on rank 0 alone (net #145's `fc8` names gpu=0).
+activation was born, as the authors' two GPUs did. fc8 and the loss are on tower a's rank alone (net #145's `fc8` names gpu=0).
+Copies ("replicas") see different images of a batch; the sums of their gradients are taken over all of them.
 Legend: B batch, C channels, U units; H, W.
 """
 
-import datetime
-import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
-from alexnet_cli.core.errors import DeviceError
-
-TIMEOUT = datetime.timedelta(minutes=30)  # one rank alone writes files and compiles; the other waits
+Anything = TypeVar("Anything")
 
 
 class Layout:
-    """Where this process stands: rank 0 (tower a, fc8 and the loss) or 1 (tower b) of `world` processes.
+    """Where this process stands among `world` ranks.
 
-    sent_bytes: what this rank has sent to the other so far, by kind: activations and their gradients, pictures (and labels),
-    weights (and velocities, gathered for files).
+    towers: 1 where each rank holds both, 2 where ranks 0 and 1 are towers a and b of the first replica, 2 and 3 of the second,
+    and so on; None for 2 wherever the ranks can be paired. mesh: torch's, of the dimensions data and tower; None where there is
+    one replica, or where nothing is exchanged.
+    sent_bytes: what this rank has sent so far, by kind: activations and their gradients to the other tower, sums of gradients
+    to the other replicas, pictures (and labels), weights (and velocities, gathered for files).
     """
 
-    def __init__(self, rank: int = 0, world: int = 1, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        rank: int = 0,
+        world: int = 1,
+        device: torch.device | None = None,
+        *,
+        towers: int | None = None,
+        mesh: DeviceMesh | None = None,
+    ) -> None:
         self.rank = rank
         self.world = world
         self.device = device or torch.device("cpu")
-        self.sent_bytes = {"activations": 0, "gradients": 0, "pictures": 0, "weights": 0}
+        self.towers = towers or (2 if world % 2 == 0 else 1)
+        assert world % self.towers == 0
+        self.replica, self.tower_index = divmod(rank, self.towers)
+        self.replicas = world // self.towers
+        self._mesh = mesh
+        self.sent_bytes = {"activations": 0, "gradients": 0, "sums of gradients": 0, "pictures": 0, "weights": 0}
 
     @property
     def split(self) -> bool:
         """Whether the towers are on two ranks."""
-        return self.world == 2
+        return self.towers == 2
+
+    @property
+    def scores(self) -> bool:
+        """Whether this rank holds fc8 and the loss."""
+        return self.tower_index == 0
 
     @property
     def tower(self) -> str:
         """Name of what is held here: "a", "b", or "a+b" on one device."""
-        return "ab"[self.rank] if self.split else "a+b"
+        return "ab"[self.tower_index] if self.split else "a+b"
+
+    @property
+    def name(self) -> str:
+        """What is held here and where, for messages: "tower b on rank 1"."""
+        return f"tower {self.tower} on rank {self.rank}" if self.split else f"both towers on rank {self.rank}"
 
     def rows(self, layer: str, count: int) -> slice:
-        """Return which of a layer's `count` outputs are held here: its tower's half; all of fc8 on rank 0, none on rank 1."""
+        """Return which of a layer's `count` outputs are held here: its tower's half; all of fc8 with tower a, none with b."""
         if not self.split:
             return slice(0, count)
         if layer == "fc8":
-            return slice(0, count if self.rank == 0 else 0)
-        return slice(self.rank * count // 2, (self.rank + 1) * count // 2)
+            return slice(0, count if self.scores else 0)
+        return slice(self.tower_index * count // 2, (self.tower_index + 1) * count // 2)
 
     # What the network needs -------------------------------------------------------------------------------------------------
 
@@ -57,105 +81,179 @@ class Layout:
         return _Join.apply(own, self) if self.split else own
 
     def join_on_first(self, own_BU: Tensor) -> Tensor:
-        """Put both towers' values side by side on rank 0; rank 1 gets a zero whose gradient travels back to it."""
+        """Put both towers' values side by side with tower a; tower b gets a zero whose gradient travels back to it."""
         return _JoinOnFirst.apply(own_BU, self) if self.split else own_BU
 
     # What training and evaluation need --------------------------------------------------------------------------------------
 
     def share(self, total: int) -> range:
-        """Return which rows of a batch of `total` this rank loads: the first half, rounded up, is rank 0's."""
-        first = -(-total // self.world)
-        return range(0, first) if self.rank == 0 else range(first, total)
+        """Return which rows of a batch of `total` this rank reads; the first ranks' shares are the larger ones."""
+        return self._part(total, self.rank, self.rank + 1)
+
+    def replica_share(self, total: int) -> range:
+        """Return which rows of a batch of `total` this replica computes: what its ranks read."""
+        first = self.replica * self.towers
+        return self._part(total, first, first + self.towers)
+
+    def _part(self, total: int, first: int, end: int) -> range:
+        each = -(-total // self.world)
+        return range(min(first * each, total), min(end * each, total))
 
     def exchange_rows(self, own: Tensor, total: int) -> Tensor:
-        """Return the whole batch of `total` rows from each rank's share of it."""
+        """Return the replica's `total` rows from what each of its ranks has read."""
         if not self.split:
             return own
         other = own.new_empty((total - len(own), *own.shape[1:]))
         self.swap(own.contiguous(), other, "pictures")
-        return torch.cat([own, other] if self.rank == 0 else [other, own])
+        return torch.cat([own, other] if self.scores else [other, own])
 
-    def agree(self, number: float) -> float:
-        """Return rank 0's number on both ranks."""
-        if not self.split:
-            return number
-        value = torch.tensor([number], dtype=torch.float64, device=self.device)
-        dist.broadcast(value, src=0)
-        return float(value.item())
+    def sum_over_replicas(self, values: Tensor) -> "dist.Work | None":
+        """Begin to add up a tensor, in place, with those of the same tower's other replicas; None where there is only one.
+
+        values: dense in memory, in whatever order of dimensions, the same on all.
+        """
+        if self.replicas == 1:
+            return None
+        assert self._mesh is not None
+        self.sent_bytes["sums of gradients"] += 2 * (self.replicas - 1) * values.nbytes // self.replicas  # as a ring does
+        flat = values.as_strided((values.numel(),), (1,))
+        return dist.all_reduce(flat, group=self._mesh.get_group("data"), async_op=True)
+
+    def total(self, own: Tensor) -> Tensor:
+        """Return the sum of all ranks' small tensors, float64 on the CPU, on every rank."""
+        values = own.detach().to("cpu", torch.float64)
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
 
     def numbers(self, own: float) -> list[float]:
         """Return each rank's number, on all ranks."""
-        if not self.split:
+        if self.world == 1:
             return [own]
-        values = [torch.zeros(1, dtype=torch.float64, device=self.device) for _ in range(self.world)]
-        dist.all_gather(values, torch.tensor([own], dtype=torch.float64, device=self.device))
+        values = [torch.zeros(1, dtype=torch.float64) for _ in range(self.world)]
+        dist.all_gather(values, torch.tensor([own], dtype=torch.float64))
         return [float(value.item()) for value in values]
 
+    def from_first(self, value: Anything) -> Anything:
+        """Return rank 0's object, which can be pickled, on all ranks."""
+        if self.world == 1:
+            return value
+        holder = [value]
+        dist.broadcast_object_list(holder, src=0)
+        return holder[0]
+
+    def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return rank 0's named tensors, on the CPU, on all ranks; what the others give is not looked at."""
+        if self.world == 1:
+            return dict(tensors)
+        kinds = self.from_first({name: (tuple(value.shape), value.dtype) for name, value in tensors.items()})
+        whole = {}
+        for name, (shape, dtype) in kinds.items():
+            whole[name] = tensors[name].to("cpu").contiguous() if self.rank == 0 else torch.empty(shape, dtype=dtype)
+            dist.broadcast(whole[name], src=0)
+        return whole
+
     def gather(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Join both ranks' halves of named tensors on rank 0, in the shapes of the one-device network; rank 1 gets none."""
+        """Join the halves of named tensors on rank 0, in the shapes of the one-device network; other ranks get none."""
+        if self.replica > 0:
+            return {}
         if not self.split:
             return {name: value.detach() for name, value in own.items()}
         return {name: whole for name, value in own.items() if (whole := self._gather_one(name, value.detach())) is not None}
 
     def _gather_one(self, name: str, own: Tensor) -> Tensor | None:
         if name.startswith("fc8"):
-            return own if self.rank == 0 else None
-        if self.rank == 1:
+            return own if self.scores else None
+        if not self.scores:
             self.send(own.contiguous(), "weights")
             return None
         other = torch.empty_like(own, memory_format=torch.contiguous_format)
         self.receive(other)
         return torch.cat([own, other])
 
-    # Transport --------------------------------------------------------------------------------------------------------------
+    # Transport between the towers -------------------------------------------------------------------------------------------
+
+    @property
+    def _peer(self) -> int:
+        return self.rank ^ 1
 
     def swap(self, outgoing: Tensor, incoming: Tensor, kind: str) -> None:
-        """Send and receive at once; an empty tensor is neither sent nor waited for."""
-        peer = 1 - self.rank
-        transfers = [dist.P2POp(dist.isend, outgoing, peer)] if outgoing.numel() else []
-        transfers += [dist.P2POp(dist.irecv, incoming, peer)] if incoming.numel() else []
-        # Both ranks name the message of rank 0 first, which keeps the pairs in one order on every backend.
-        for work in dist.batch_isend_irecv(transfers if self.rank == 0 else transfers[::-1]) if transfers else ():
+        """Send to the other tower and receive from it at once; an empty tensor is neither sent nor waited for."""
+        transfers = [dist.P2POp(dist.isend, outgoing, self._peer)] if outgoing.numel() else []
+        transfers += [dist.P2POp(dist.irecv, incoming, self._peer)] if incoming.numel() else []
+        # Both ranks name the message of tower a first, which keeps the pairs in one order on every backend.
+        for work in dist.batch_isend_irecv(transfers if self.scores else transfers[::-1]) if transfers else ():
             work.wait()
         self.sent_bytes[kind] += outgoing.nbytes
 
     def send(self, values: Tensor, kind: str) -> None:
-        """Send a tensor to the other rank, which knows its shape; an empty one is not sent."""
+        """Send a tensor to the other tower, which knows its shape; an empty one is not sent."""
         if values.numel():
-            dist.send(values, 1 - self.rank)
+            dist.send(values, self._peer)
         self.sent_bytes[kind] += values.nbytes
 
     def receive(self, values: Tensor) -> None:
-        """Fill a tensor with what the other rank sends."""
+        """Fill a tensor with what the other tower sends."""
         if values.numel():
-            dist.recv(values, 1 - self.rank)
-
-    def close(self) -> None:
-        """Leave the group of processes."""
-        if self.split and dist.is_initialized():
-            dist.destroy_process_group()
+            dist.recv(values, self._peer)
 
 
 ONE_DEVICE = Layout()
 
 
-def join_ranks(rank: int, device: torch.device, meeting_file: str) -> Layout:
-    """Meet the other rank over a file and return the layout of two ranks.
+class GradientSums:
+    """Adds up gradients over the replicas, each as soon as backward has made it, while backward goes on.
 
-    device: this rank's own; NCCL carries the exchange between GPUs, gloo between processes on the CPU.
-    meeting_file: a path that both can write and that does not exist yet.
-    Raises DeviceError when the ranks cannot reach each other.
+    parameters: those of this rank, in the same order on every replica. Where there is one replica it does nothing.
     """
-    # Both processes are on this machine: its host name need not resolve.
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    try:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        dist.init_process_group(backend, init_method=f"file://{meeting_file}", rank=rank, world_size=2, timeout=TIMEOUT)
-    except (RuntimeError, ValueError) as error:
-        raise DeviceError(f"the two ranks could not meet over {backend}: {error}", hint="try --gpus 1") from error
-    return Layout(rank, 2, device)
+
+    def __init__(self, layout: Layout, parameters: Sequence[nn.Parameter]) -> None:
+        self._layout = layout
+        self._running: list[dist.Work] = []
+        if layout.replicas > 1:
+            for parameter in parameters:
+                parameter.register_post_accumulate_grad_hook(self._begin)
+
+    def _begin(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        work = self._layout.sum_over_replicas(parameter.grad)
+        if work is not None:
+            self._running.append(work)
+
+    def finish(self) -> None:
+        """Wait until every sum is there."""
+        for work in self._running:
+            work.wait()
+        self._running.clear()
+
+
+class Ballot:
+    """What all ranks agree on after each step: the largest of their wishes, known one step later.
+
+    It travels while the next step is computed, over the CPU's own connections, so that no GPU is waited for.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._alone = layout.world == 1
+        self._pending: tuple[dist.Work, Tensor] | None = None
+
+    def cast(self, wish: int) -> int:
+        """Give this rank's wish, and return the largest one of the step before; alone, one's own at once."""
+        if self._alone:
+            return wish
+        decided = self.close()
+        value = torch.tensor([wish])
+        self._pending = (dist.all_reduce(value, dist.ReduceOp.MAX, async_op=True), value)
+        return decided
+
+    def close(self) -> int:
+        """Return what is still to be known, 0 where nothing is; every rank must call it."""
+        if self._pending is None:
+            return 0
+        work, value = self._pending
+        self._pending = None
+        work.wait()
+        return int(value.item())
 
 
 def _to_wire(values: Tensor) -> Tensor:
@@ -172,24 +270,24 @@ class _Join(torch.autograd.Function):
         wire = _to_wire(own)
         other = torch.empty_like(wire)
         layout.swap(wire, other, "activations")
-        return torch.cat([wire, other] if layout.rank == 0 else [other, wire], dim=-1).movedim(-1, 1)
+        return torch.cat([wire, other] if layout.scores else [other, wire], dim=-1).movedim(-1, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         layout: Layout = ctx.layout
         halves = _to_wire(gradients[0]).chunk(2, dim=-1)
         received = torch.empty_like(halves[0], memory_format=torch.contiguous_format)
-        layout.swap(halves[1 - layout.rank].contiguous(), received, "gradients")
-        return (halves[layout.rank] + received).movedim(-1, 1), None
+        layout.swap(halves[1 - layout.tower_index].contiguous(), received, "gradients")
+        return (halves[layout.tower_index] + received).movedim(-1, 1), None
 
 
 class _JoinOnFirst(torch.autograd.Function):
-    """Forward: tower b's values go to rank 0. Backward: their gradient comes back to rank 1."""
+    """Forward: tower b's values go to tower a. Backward: their gradient comes back."""
 
     @staticmethod
     def forward(ctx: Any, own_BU: Tensor, layout: Layout) -> Tensor:
         ctx.layout, ctx.shape = layout, own_BU.shape
-        if layout.rank == 1:
+        if not layout.scores:
             layout.send(own_BU.contiguous(), "activations")
             return own_BU.new_zeros(())
         other_BU = torch.empty_like(own_BU)
@@ -199,7 +297,7 @@ class _JoinOnFirst(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         layout: Layout = ctx.layout
-        if layout.rank == 1:
+        if not layout.scores:
             received_BU = gradients[0].new_empty(ctx.shape)
             layout.receive(received_BU)
             return received_BU, None

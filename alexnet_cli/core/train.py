@@ -1,15 +1,20 @@
-"""Training, from what a user asks for to a finished run: one device, or one tower on each of two."""
+"""Training, from what a user asks for to a finished run: on one device, or on a mesh of replicas and towers."""
+
+from contextlib import ExitStack
 
 from alexnet_cli.core.config import read_config, write_config
-from alexnet_cli.core.errors import RecipeError, RunError
+from alexnet_cli.core.devices import Precision
+from alexnet_cli.core.errors import AlexNetError, ElsewhereError, RecipeError, RunError
 from alexnet_cli.core.lock import held
+from alexnet_cli.core.meeting import leave_ranks
 from alexnet_cli.core.pace import StopRequest
-from alexnet_cli.core.ranks import devices_for, train_on_two
+from alexnet_cli.core.ranks import Ranks, join_torchrun, plan_ranks, run_among_others, run_together
 from alexnet_cli.core.recipe import Recipe, original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder, choose_folder, point_latest
 from alexnet_cli.core.session import train_rank
 from alexnet_cli.core.store import open_store, read_stats
+from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_job import Job, TrainOptions, TrainResult
 
@@ -19,59 +24,105 @@ __all__ = ["TrainOptions", "TrainResult", "train"]
 def train(options: TrainOptions, reporter: Reporter | None = None) -> TrainResult:
     """Train a network, from its initial weights or from where a run stopped.
 
+    Under torchrun every one of its processes calls this; only rank 0 needs the folder of runs.
     Raises DataError, RunError, DeviceError, CheckpointError, RecipeError before anything is written, and DiskFullError or
-    RunError (a loss that is no number) later, with the last checkpoint in place.
+    RunError (a loss that is no number) later, with the last checkpoint in place; ElsewhereError on ranks that another one's
+    failure has ended.
     """
     reporter = reporter or Reporter()
-    devices, precision = devices_for(options.gpus, options.device, options.precision)
+    ranks, precision = plan_ranks(options.gpus, options.towers, options.device, options.precision, place_from())
     for split in ("train", "val"):
         open_store(options.data, split)
     read_stats(options.data)
+    if ranks.place:
+        return _train_under_torchrun(options, ranks, precision, reporter)
+    with ExitStack() as stack:
+        job = _begin(options, ranks, precision, stack, reporter)
+        stop = stack.enter_context(StopRequest(reporter.warn).watching())
+        if ranks.world > 1:
+            return run_together(train_rank, job, ranks, reporter, stop)
+        return train_rank(job, Layout(device=ranks.devices[0]), reporter, stop)
+
+
+def _train_under_torchrun(options: TrainOptions, ranks: Ranks, precision: Precision, reporter: Reporter) -> TrainResult:
+    try:
+        layout = join_torchrun(ranks)
+        with ExitStack() as stack:
+            job, failure = None, None
+            if layout.rank == 0:
+                try:
+                    job = _begin(options, ranks, precision, stack, reporter)
+                except AlexNetError as error:
+                    failure = error
+            job = layout.from_first(job)
+            if failure:
+                raise failure
+            if job is None:
+                raise ElsewhereError("rank 0 could not begin")
+            stop = stack.enter_context(StopRequest(reporter.warn).watching())
+            return run_among_others(train_rank, job, layout, reporter, stop)
+    finally:
+        leave_ranks()
+
+
+def _begin(options: TrainOptions, ranks: Ranks, precision: Precision, stack: ExitStack, reporter: Reporter) -> Job:
+    """Choose the run's folder, hold it as long as the stack lasts, and lay out its files."""
     folder, continued = choose_folder(options.runs, options.run, resume=options.resume, auto_resume=options.auto_resume)
-    recipe, seed = _settled(options, folder, continued)
-    _require_trainable(recipe, options.gpus)
+    recipe, seed = _settled(options, folder, continued, reporter)
+    _require_trainable(recipe, ranks)
     job = Job(options, recipe, seed, folder, continued, precision)
     busy = RunError(f"another alexnet train is writing to {folder.path}", hint="wait for it, or choose another --run NAME")
-    with held(folder.path, busy):
-        _lay_out(job)
-        with StopRequest(reporter.warn).watching() as stop:
-            if len(devices) == 2:
-                return train_on_two(train_rank, job, devices, reporter, stop)
-            return train_rank(job, Layout(device=devices[0]), reporter, stop)
+    stack.enter_context(held(folder.path, busy))
+    _lay_out(job, ranks)
+    return job
 
 
-def _settled(options: TrainOptions, folder: RunFolder, continued: bool) -> tuple[Recipe, int]:
+def _settled(options: TrainOptions, folder: RunFolder, continued: bool, reporter: Reporter) -> tuple[Recipe, int]:
     """Return recipe and seed: what was asked for, or what the continued run was started with if that is the same."""
     if not continued:
         return options.recipe or original(), options.seed or 0
     saved = read_config(folder.recipe)
     seed = int(saved.pop("run", {}).get("seed", 0))
     recipe = Recipe.from_dict(saved)
+    changes = _changes(recipe, seed, options)
+    if not changes:
+        return recipe, seed
+    if not options.override:
+        raise RunError(
+            f"run {folder.path} was started with another {changes}",
+            hint="continue it without these options, go on with them by --override, or start another run with --run NAME",
+        )
+    reporter.warn(f"going on with another {changes}")
+    return options.recipe or recipe, seed if options.seed is None else options.seed
+
+
+def _changes(recipe: Recipe, seed: int, options: TrainOptions) -> str:
+    """Say in what the options differ from what a run was started with."""
     asked, begun = (options.recipe or recipe).to_dict(), recipe.to_dict()
     names = [name for name in {**begun, **asked} if begun.get(name) != asked.get(name)]
     changed = [name if name == "events" else f"{name} {begun.get(name)} (now {asked.get(name)})" for name in names]
     changed += [f"seed {seed} (now {options.seed})"] if options.seed not in (None, seed) else []
-    if changed:
-        raise RunError(
-            f"run {folder.path} was started with another {', '.join(sorted(changed))}",
-            hint="continue it without these options, or start another run with --run NAME",
-        )
-    return recipe, seed
+    return ", ".join(sorted(changed))
 
 
-def _require_trainable(recipe: Recipe, gpus: int) -> None:
+def _require_trainable(recipe: Recipe, ranks: Ranks) -> None:
     """Refuse what a recipe can say of other networks, but this training cannot do."""
-    if gpus == 2 and (recipe.towers != 2 or recipe.lrn_crosses_towers):
-        raise RecipeError("--gpus 2 needs a recipe of two towers whose normalisation does not cross them", hint="use --gpus 1")
+    if ranks.split and (recipe.towers != 2 or recipe.lrn_crosses_towers):
+        raise RecipeError(
+            "a tower on each rank needs a recipe of two towers whose normalisation does not cross them",
+            hint="use --towers 1, which puts the whole network on each rank, or --gpus 1",
+        )
+    if recipe.batch_size < ranks.world:
+        raise RecipeError(f"a batch of {recipe.batch_size} for {ranks.world} ranks", hint="use a larger --batch-size")
     if recipe.resize != "short_side":
         raise RecipeError(f"resize is {recipe.resize!r}, but stores are prepared with 'short_side'", hint="remove it from --config")
 
 
-def _lay_out(job: Job) -> None:
+def _lay_out(job: Job, ranks: Ranks) -> None:
     """Begin the files of a new run; a folder that never reached a checkpoint is started over."""
     if job.folder.can_continue != job.continued:
         raise RunError(f"another alexnet train has just written {job.folder.path}", hint="repeat the command")
-    if not job.continued:
-        run = {"seed": job.seed, "gpus": job.options.gpus, "precision": job.precision.name, "data": str(job.options.data)}
-        write_config(job.folder.recipe, {**job.recipe.to_dict(), "run": run})
+    if not job.continued or job.options.override:
+        run = {"seed": job.seed, "gpus": ranks.world, "towers": ranks.towers, "precision": job.precision.name}
+        write_config(job.folder.recipe, {**job.recipe.to_dict(), "run": {**run, "data": str(job.options.data)}})
     point_latest(job.folder)

@@ -12,9 +12,11 @@ from alexnet_cli.core.run_folder import RunFolder
 class TrainOptions:
     """What a user asks for.
 
-    recipe, seed: None for `original` and 0, or for what a continued run was started with. run: its name. gpus: 1, or 2 for a
-    tower on each. precision, workers: as on the command line. limit_steps: the global step after which to stop, without
-    shortening the schedule. checkpoint_every: minutes ("10") or steps ("500steps").
+    recipe, seed: None for `original` and 0, or for what a continued run was started with. run: its name. gpus: ranks, unless
+    torchrun has started them. towers: 2 for a tower on each rank of a pair, 1 for both on each; None for 2 where the ranks can be
+    paired. precision, workers: as on the command line. override: continue with another recipe or other data than the run was
+    started with. limit_steps: the global step after which to stop, without shortening the schedule. checkpoint_every: minutes
+    ("10") or steps ("500steps"). keep: states for a resume beside the newest.
     """
 
     data: Path
@@ -23,14 +25,17 @@ class TrainOptions:
     recipe: Recipe | None = None
     seed: int | None = None
     gpus: int = 1
+    towers: int | None = None
     device: str = "auto"
     precision: str = "auto"
     workers: int | None = None
     resume: bool = False
     auto_resume: bool = False
+    override: bool = False
     limit_steps: int | None = None
     log_every: int = 20
     checkpoint_every: str = "10"
+    keep: int = 1
 
 
 @dataclass(frozen=True)

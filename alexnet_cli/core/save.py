@@ -1,0 +1,60 @@
+"""What of a training goes to the disk, written by another thread from a snapshot while the training goes on."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alexnet_cli.core.background import BackgroundWriter
+from alexnet_cli.core.checkpoint import Weights, save_weights
+from alexnet_cli.core.errors import RunError
+from alexnet_cli.core.health import DIVERGED
+from alexnet_cli.core.resume import ResumeState, save_resume
+from alexnet_cli.core.run_folder import MetricsLog
+from alexnet_cli.core.snapshot import Snapshot
+from alexnet_cli.core.store import Store
+from alexnet_cli.core.train_job import Job
+from alexnet_cli.core.train_state import TrainState
+
+
+def write_state(writer: BackgroundWriter, job: Job, snapshot: Snapshot, progress: dict[str, Any], log: MetricsLog) -> None:
+    """Let a state for `--resume` be committed, with the length that the log has now."""
+    progress = {**progress, "metrics_bytes": log.length()}
+
+    def commit() -> None:
+        log.sync()
+        tensors = snapshot.on_cpu()
+        _require_finite(tensors, progress["step"])
+        save_resume(job.folder.resume, ResumeState(tensors, progress), keep=job.options.keep)
+
+    writer.submit(commit)
+
+
+def write_weights(
+    writer: BackgroundWriter,
+    job: Job,
+    snapshot: Snapshot,
+    state: TrainState,
+    store: Store,
+    epoch: int,
+    accuracy: dict[str, float],
+    *,
+    best: bool,
+) -> None:
+    """Let last.safetensors be written, and best.safetensors too if told so."""
+    mean = state.colours.mean_CHW.to("cpu", torch.float32)
+    complete = partial(Weights, state.network.recipe, store.classes, store.words, mean=mean, step=state.step, epoch=epoch)
+
+    def write() -> None:
+        tensors = snapshot.on_cpu()
+        _require_finite(tensors, complete.keywords["step"])
+        for path in (job.folder.last, job.folder.best) if best else (job.folder.last,):
+            save_weights(path, complete(tensors=tensors, accuracy=accuracy))
+
+    writer.submit(write)
+
+
+def _require_finite(tensors: dict[str, Tensor], step: int) -> None:
+    if not all(bool(value.isfinite().all()) for value in tensors.values()):
+        raise RunError(f"the weights are no longer finite after step {step}; nothing of them was saved", hint=DIVERGED)
