@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 
 # What is not given stays None, so that a configuration file or the recipe can decide.
-RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run.", show_default="a new one from date and time")]
+RunOption = Annotated[
+    str | None,
+    typer.Option(
+        "--run", "--name", help="Name of the run; torchrun mistakes --run for its own.", show_default="a new one from date and time"
+    ),
+]
 RecipeOption = Annotated[PresetName | None, typer.Option("--recipe", help=RECIPE_HELP, show_default=DEFAULT_RECIPE.value)]
 EpochsOption = Annotated[
     int | None, typer.Option("--epochs", min=1, help="Passes over the training set.", show_default=from_recipe("epochs"))

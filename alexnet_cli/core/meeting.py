@@ -2,16 +2,20 @@
 
 import datetime
 import os
+import time
+import uuid
 
 import torch
 import torch.distributed as dist
+from torch.distributed import FileStore, PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.rendezvous import rendezvous
 
 from alexnet_cli.core.errors import DeviceError
 from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
 
-TIMEOUT = datetime.timedelta(minutes=30)  # the other ranks wait while the first compiles or a slow disk is read
+TIMEOUT = datetime.timedelta(minutes=10)  # the other ranks wait while one compiles or reads a slow disk
 
 
 def join_ranks(
@@ -29,18 +33,41 @@ def join_ranks(
     try:
         if cuda:
             torch.cuda.set_device(device)
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo",
-            init_method=f"file://{meeting_file}" if meeting_file else "env://",
-            rank=rank,
-            world_size=world,
-            timeout=TIMEOUT,
-        )
+        store = FileStore(meeting_file, world) if meeting_file else _torchruns_store(rank, world)
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
         layout = Layout(rank, world, device, towers=towers)
         mesh = init_device_mesh(device.type, (layout.replicas, layout.towers), mesh_dim_names=("data", "tower"))
     except (RuntimeError, ValueError) as error:
         raise DeviceError(f"the {world} ranks could not meet: {error}", hint="try --gpus 1") from error
     return Layout(rank, world, device, towers=towers, mesh=mesh)
+
+
+def _torchruns_store(rank: int, world: int) -> Store:
+    """Return torchrun's store of keys, for this attempt alone.
+
+    Restarted processes may find the keys, and so the addresses, of those before them (torchrun's static rendezvous keeps its
+    store), and torchrun's count of restarts is not the same on all machines. So rank 0 makes up a name for the attempt, and
+    each other rank learns it as the answer to a name of its own that no process before it had.
+    """
+    shared, _, _ = next(rendezvous("env://", rank, world, timeout=TIMEOUT))
+    if rank > 0:
+        own = uuid.uuid4().hex
+        shared.set(f"alexnet/{rank}", own)
+        attempt = shared.get(f"alexnet/{own}").decode()  # waits for it
+        shared.set(f"alexnet/{attempt}/{rank}", "here")
+        return PrefixStore(attempt, shared)
+    attempt, missing = uuid.uuid4().hex, set(range(1, world))
+    deadline = time.monotonic() + TIMEOUT.total_seconds()
+    while missing:
+        for other in sorted(missing):
+            if shared.check([f"alexnet/{other}"]):
+                shared.set(f"alexnet/{shared.get(f'alexnet/{other}').decode()}", attempt)
+        missing = {other for other in missing if not shared.check([f"alexnet/{attempt}/{other}"])}
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"ranks {sorted(missing)} never came")
+        time.sleep(0.05)
+    return PrefixStore(attempt, shared)
 
 
 def leave_ranks() -> None:
