@@ -17,6 +17,7 @@ from alexnet_cli.cli.options import (
     PresetName,
     QuietOption,
     RunsOption,
+    Shuffle,
     WorkersOption,
     check_checkpoint_every,
     from_recipe,
@@ -54,6 +55,14 @@ MirrorOption = Annotated[
         "--mirror/--no-mirror",
         help="Show pictures mirrored too, in training and testing; not for digits or text.",
         show_default=from_recipe("mirror"),
+    ),
+]
+ShuffleOption = Annotated[
+    Shuffle | None,
+    typer.Option(
+        "--shuffle",
+        help="Order of the pictures: one for all epochs, a new one for each, or that by blocks of neighbours, for slow disks.",
+        show_default=from_recipe("shuffle"),
     ),
 ]
 GpusOption = Annotated[int, typer.Option("--gpus", min=1, max=2, help="2: a tower on each; with --device cpu in two processes.")]
@@ -100,6 +109,7 @@ def train(
     batch_size: BatchSizeOption = None,
     learning_rate: LearningRateOption = None,
     mirror: MirrorOption = None,
+    shuffle: ShuffleOption = None,
     gpus: GpusOption = 1,
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = None,
@@ -122,7 +132,8 @@ def train(
     if resume and auto_resume:
         raise typer.BadParameter("--resume and --auto-resume exclude each other: the first demands a run, the second may start one")
     with running(quiet=quiet, debug=debug) as reporter:
-        fields = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "mirror": mirror}
+        order = shuffle.value if shuffle else None
+        fields = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, mirror=mirror, shuffle=order)
         begun = _own_recipe(runs, run) if (resume or auto_resume) and not (config or recipe) else None
         asked_for_seed = seed is not None or config is not None or begun is not None
         chosen = {"seed": seed, "precision": precision.value if precision else None}
