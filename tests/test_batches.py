@@ -298,7 +298,8 @@ def test_nothing_grows(store):
 
     tracemalloc.start()
     try:
-        epoch(0), epoch(1)
+        for number in range(2):
+            epoch(number)
         before, objects = tracemalloc.get_traced_memory()[0], len(gc.get_objects())
         for number in range(2, 20):
             epoch(number)

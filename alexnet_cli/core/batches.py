@@ -5,6 +5,7 @@ begin at any batch. Threads do, as neither decoding nor copying holds Python's l
 Legend: B images of this rank's share, H, W, C channels RGB.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alexnet_cli.core.buffers import lend
 from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.order import epoch_order
 from alexnet_cli.core.recipe import STORED_SIZE, Recipe
@@ -102,12 +104,19 @@ class BatchStream(Iterator[Batch]):
             return
         positions = range(start, min(start + self._batch_size, len(self._labels)))
         own = _share_of(positions, *self._share)
-        images_BHWC = torch.empty((len(own), self._side, self._side, 3), dtype=torch.uint8, pin_memory=self._pin)
+        images_BHWC = self._memory()[: len(own)]
         labels_B = torch.from_numpy(self._labels[own.start : own.stop].astype(np.int64))
         rows = images_BHWC.numpy()
         parts = (slice(first, first + self._per_task) for first in range(0, len(own), self._per_task))
         tasks = [self._pool.submit(self._read, own[part], rows[part]) for part in parts]
         self._ahead.append((Batch(images_BHWC, labels_B, len(positions), positions), tasks))
+
+    def _memory(self) -> Tensor:
+        """Return memory for the largest share of a batch, also where the share is a rest, so that all are of one size."""
+        shape = (-(-self._batch_size // self._share[1]), self._side, self._side, 3)
+        if self._pin:
+            return torch.empty(shape, dtype=torch.uint8, pin_memory=True)  # PyTorch lends it again when the copy is done
+        return lend(math.prod(shape)).view(shape)
 
 
 def training_batches(
