@@ -10,13 +10,16 @@ from torch import Tensor
 
 KEPT = 4  # free ones; a training uses one batch while the next two are read
 
-_free: list[Tensor] = []  # threads and finalisers only push and pop, which Python does in one piece
+_free: list[Tensor] = []  # without a lock, as a finaliser may run anywhere: appending and popping are each in one piece
 
 
 def lend(num_bytes: int) -> Tensor:
     """Return memory of any content, uint8 (num_bytes,); it is the borrower's as long as that tensor, or a view of it, is there."""
-    memory = _free.pop() if _free else None
-    if memory is None or len(memory) < num_bytes:
+    try:
+        memory = _free.pop()
+    except IndexError:  # asked before, another thread could still take the last
+        memory = torch.empty(num_bytes, dtype=torch.uint8)
+    if len(memory) < num_bytes:
         memory = torch.empty(num_bytes, dtype=torch.uint8)
     # The storage of a tensor made from an array keeps the array, and views share the storage: it ends with the last of them.
     lent = memory.numpy()
