@@ -2,7 +2,9 @@ import gc
 import re
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -13,11 +15,14 @@ from PIL import Image
 from alexnet_cli.core import draws
 from alexnet_cli.core.batches import BatchStream, stored_batches, training_batches
 from alexnet_cli.core.errors import StoreError
+from alexnet_cli.core.jpeg import decode_plain
+from alexnet_cli.core.order import epoch_order
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.views import draw_views
+from tests.pictures import photo, saved
 from tests.stores import random_images, write_store
 
-RECIPE = Recipe(batch_size=5, shuffle="epoch", crop_chunk=1)
+RECIPE = Recipe(batch_size=5, shuffle="full", crop_chunk=1)
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 2]
 
 
@@ -31,6 +36,11 @@ def images():
 def store(images, tmp_path_factory):
     """A store of unpacked images."""
     return write_store(tmp_path_factory.mktemp("raw") / "train", images, LABELS, "abc")
+
+
+def by_pillow(record: bytes) -> np.ndarray:
+    """Decode by Pillow alone."""
+    return np.asarray(Image.open(BytesIO(record)))
 
 
 def batch_threads() -> list[threading.Thread]:
@@ -65,14 +75,57 @@ def test_places_are_not_all_the_same():
     assert len(set(drawn.y)) > 3 and len(set(drawn.x)) > 3
 
 
-@pytest.mark.parametrize(("shuffle", "same"), [("once", True), ("epoch", False)])
-def test_order_of_the_epochs(store, shuffle, same):
-    """Shuffled once, every epoch has the first one's order; shuffled per epoch, each has its own."""
+@pytest.mark.parametrize("format", ["raw", "jpeg"])
+@pytest.mark.parametrize("size", [224, 256, 33])
+def test_crops_are_pillows(tmp_path, format, size):
+    """Of either format, a crop of any size has the pixels that Pillow decodes at the drawn place."""
+    photos = [np.asarray(photo(256, 256, seed)) for seed in range(5)]
+    store = write_store(tmp_path / "train", photos, LABELS[:5], "abc", format=format)
+    recipe = replace(RECIPE, input_size=size)
+    drawn, order = draw_views(recipe, 7, 3, 5), draws.permutation(5, 7, "order", 3)
+    (batch,) = training_batches(store, recipe, seed=7, epoch=3)
+    for position, crop in enumerate(batch.images_BHWC.numpy()):
+        whole = photos[order[position]] if format == "raw" else by_pillow(store.record(int(order[position])))
+        y, x = drawn.y[position], drawn.x[position]
+        np.testing.assert_array_equal(crop, whole[y : y + size, x : x + size])
+
+
+def test_odd_records_are_cut_too(tmp_path):
+    """A JPEG record that the faster decoder refuses and Pillow reads is cut likewise, its neighbour undisturbed."""
+    odd, plain = (saved(photo(256, 256, seed), "JPEG", quality=90) for seed in range(2))
+    odd = odd[: len(odd) // 2] + bytes(4) + odd[len(odd) // 2 + 4 :]
+    store = write_store(tmp_path / "train", [odd, plain], [0, 1], "ab", format="jpeg")
+    assert decode_plain(odd, (256, 256)) is None
+    (batch,) = stored_batches([store], batch_size=2)
+    for image, record in zip(batch.images_BHWC.numpy(), (odd, plain), strict=True):
+        np.testing.assert_array_equal(image, by_pillow(record))
+    drawn, order = draw_views(RECIPE, 0, 0, 2), draws.permutation(2, 0, "order", 0).tolist()
+    (batch,) = training_batches(store, RECIPE, seed=0, epoch=0)
+    place = order.index(0)
+    y, x = drawn.y[place], drawn.x[place]
+    np.testing.assert_array_equal(batch.images_BHWC[place].numpy(), by_pillow(odd)[y : y + 224, x : x + 224])
+
+
+@pytest.mark.parametrize("shuffle", ["once", "full", "block"])
+def test_order_of_the_epochs(store, shuffle):
+    """The labels come in the order of the recipe's kind; shuffled once, that is one order for all epochs."""
     recipe = Recipe(batch_size=13, shuffle=shuffle)
     labels = [next(training_batches(store, recipe, seed=0, epoch=epoch)).labels_B.tolist() for epoch in (0, 1, 2)]
-    orders = [draws.permutation(13, 0, "order", 0 if same else epoch) for epoch in (0, 1, 2)]
+    orders = [epoch_order(shuffle, 13, 0, epoch) for epoch in (0, 1, 2)]
     assert labels == [[LABELS[index] for index in order] for order in orders]
-    assert (labels[0] == labels[1] == labels[2]) is same
+    assert (labels[0] == labels[1] == labels[2]) is (shuffle == "once")
+
+
+@pytest.mark.parametrize("shuffle", ["once", "full", "block"])
+def test_any_epoch_and_batch_can_be_entered(store, shuffle):
+    """A stream that begins in a later epoch at a later batch gives what a run through all epochs met there."""
+    recipe = replace(RECIPE, shuffle=shuffle)
+    whole = [list(training_batches(store, recipe, seed=1, epoch=epoch, workers=2)) for epoch in range(3)]
+    for epoch in (2, 0, 1):
+        for first in (2, 1):
+            entered = training_batches(store, recipe, seed=1, epoch=epoch, first_batch=first, workers=1)
+            for batch, met in zip(entered, whole[epoch][first:], strict=True):
+                assert torch.equal(batch.images_BHWC, met.images_BHWC) and torch.equal(batch.labels_B, met.labels_B)
 
 
 def test_begins_at_any_batch(store):
@@ -111,12 +164,24 @@ def test_rank_without_an_image(tmp_path):
     assert batch.images_BHWC.shape == (0, 224, 224, 3) and batch.labels_B.shape == (0,) and batch.size == 1
 
 
-def test_jpeg_records(tmp_path, images):
-    """A JPEG record arrives as Pillow unpacks it."""
-    store = write_store(tmp_path / "train", images[:3], [0, 1, 2], "abc", format="jpeg")
-    (batch,) = stored_batches([store], batch_size=3)
-    for index, image in enumerate(batch.images_BHWC.numpy()):
-        assert np.array_equal(image, np.asarray(Image.open(BytesIO(store.record(index)))))
+@pytest.mark.parametrize("count", [4, 5, 16])
+def test_any_number_of_shares(store, count):
+    """However many shares a batch has, some of them empty, they are the whole batch, and none reads another's records."""
+    whole = list(training_batches(store, RECIPE, seed=0, epoch=0))
+    shares = [list(training_batches(store, RECIPE, seed=0, epoch=0, share=(index, count))) for index in range(count)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert {part.positions for part in parts} == {batch.positions}
+        assert torch.equal(torch.cat([part.images_BHWC for part in parts]), batch.images_BHWC)
+        assert torch.equal(torch.cat([part.labels_B for part in parts]), batch.labels_B)
+    assert any(len(part.labels_B) == 0 for part in (share[-1] for share in shares))
+
+
+def test_others_records_are_not_read(tmp_path, images):
+    """A damaged record is met by the share that it falls in, and by no other."""
+    store = write_store(tmp_path / "val", [*images[:3], b"short"], [0, 1, 2, 0], "abc")
+    assert len(list(stored_batches([store], batch_size=4, share=(0, 2)))) == 1
+    with pytest.raises(StoreError, match="record 3 in "):
+        list(stored_batches([store], batch_size=4, share=(1, 2)))
 
 
 # Testing ---------------------------------------------------------------------------------------------------------------------
@@ -132,10 +197,21 @@ def test_stores_one_after_the_other(store, images, tmp_path):
     assert [label for batch in batches for label in batch.labels_B.tolist()] == [*LABELS, 2, 1, 0, 0]
 
 
+def test_batches_across_jpeg_stores(tmp_path):
+    """Whole pictures of two JPEG stores come as Pillow decodes them."""
+    stores = [
+        write_store(tmp_path / name, [saved(photo(256, 256, seed), "JPEG") for seed in seeds], [0] * len(seeds), "a", format="jpeg")
+        for name, seeds in (("val", (0, 1, 2)), ("test", (3, 4)))
+    ]
+    images = np.concatenate([batch.images_BHWC.numpy() for batch in stored_batches(stores, batch_size=2, workers=2)])
+    expected = [by_pillow(store.record(index)) for store in stores for index in range(len(store))]
+    np.testing.assert_array_equal(images, np.stack(expected))
+
+
 # Threads ---------------------------------------------------------------------------------------------------------------------
 
 
-def stream_of(count: int, read: Callable[[int, np.ndarray], object], *, batch_size: int = 1, workers: int = 2) -> BatchStream:
+def stream_of(count: int, read: Callable[[range, np.ndarray], object], *, batch_size: int = 1, workers: int = 2) -> BatchStream:
     """A stream of made-up rows of 2x2 pixels."""
     labels = np.zeros(count, np.int32)
     return BatchStream(labels, read, side=2, batch_size=batch_size, first_batch=0, workers=workers, share=(0, 1), pin=False)
@@ -144,7 +220,7 @@ def stream_of(count: int, read: Callable[[int, np.ndarray], object], *, batch_si
 def test_reads_ahead_but_not_far():
     """While one batch is used the next two are read, and no more: memory stays constant."""
     seen: list[int] = []
-    with stream_of(50, lambda position, row: seen.append(position)) as stream:
+    with stream_of(50, lambda positions, rows: seen.extend(positions)) as stream:
         next(stream)
         deadline = time.monotonic() + 10
         while len(seen) < 3 and time.monotonic() < deadline:
@@ -159,7 +235,7 @@ def test_reads_ahead_but_not_far():
 def test_threads_work_at_the_same_time():
     """Two images of a batch are read by two threads at once: each waits until the other has begun."""
     together = threading.Barrier(2, timeout=20)
-    with stream_of(16, lambda position, row: together.wait() and None if position in (0, 8) else None, batch_size=16) as stream:
+    with stream_of(16, lambda positions, rows: together.wait(), batch_size=16) as stream:
         assert next(stream).size == 16
 
 
@@ -210,6 +286,29 @@ def test_first_damaged_record_wins(tmp_path):
     for _ in range(5):
         with pytest.raises(StoreError, match="record 0 in "), stored_batches([store], batch_size=40, workers=8) as stream:
             next(stream)
+
+
+def test_nothing_grows(store):
+    """After many epochs no more objects, threads or traced memory are held than after two."""
+
+    def epoch(number: int) -> None:
+        for batch in training_batches(store, RECIPE, seed=0, epoch=number, workers=2):
+            assert batch.size
+        gc.collect()
+
+    tracemalloc.start()
+    try:
+        for number in range(2):
+            epoch(number)
+        before, objects = tracemalloc.get_traced_memory()[0], len(gc.get_objects())
+        for number in range(2, 20):
+            epoch(number)
+        assert tracemalloc.get_traced_memory()[0] - before < 20_000  # a single batch of labels and crops is 750,000
+        assert len(gc.get_objects()) - objects < 20
+    finally:
+        tracemalloc.stop()
+    assert not batch_threads()
+    assert not [item for item in gc.get_objects() if type(item) is torch.Tensor and item.shape[1:] == (224, 224, 3)]
 
 
 @pytest.mark.gpu

@@ -421,6 +421,13 @@ def test_flag_over_file_over_recipe(tmp_path: Path) -> None:
     assert got["run"] == {"seed": 3, "precision": "fp32"}
 
 
+def test_shuffle_flag() -> None:
+    """--shuffle sets the recipe's field; without it the recipe's own order counts, and there is no fourth."""
+    assert [_resolved("--recipe", name)["shuffle"] for name in ("original", "paper", "small")] == ["once", "full", "full"]
+    assert [_resolved("--shuffle", name)["shuffle"] for name in ("once", "full", "block")] == ["once", "full", "block"]
+    assert runner.invoke(app, ["train", "--shuffle", "epoch"]).exit_code == 2
+
+
 def test_epochs_default_to_the_recipes() -> None:
     """Without --epochs the recipe's own number counts: 91, 90 and 24."""
     assert [_resolved("--recipe", name)["epochs"] for name in ("original", "paper", "small")] == [91, 90, 24]

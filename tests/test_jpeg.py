@@ -36,6 +36,18 @@ def test_same_bits_as_pillow(size, options):
     assert image.flags.writeable
 
 
+@pytest.mark.parametrize("wrap", [bytes, memoryview])
+def test_decodes_into_given_memory(wrap):
+    """A picture is decoded where it is asked for, from bytes or a view of them, and to nowhere that is too small."""
+    content = saved(photo(61, 83), "JPEG", quality=95)
+    rows = np.zeros((3, 83, 61, 3), np.uint8)
+    assert decode_plain(wrap(content), (83, 61), into=rows[1]) is not None
+    np.testing.assert_array_equal(rows[1], by_pillow(content))
+    assert not rows[0].any() and not rows[2].any()
+    assert decode_plain(wrap(content), (83, 61), into=rows[1, :40]) is None
+    assert not rows[2].any()
+
+
 @pytest.mark.parametrize("quality", [50, 95, 100])
 def test_record_has_the_same_bits_as_by_pillow(quality):
     """A stored picture is read to the bits of Pillow, so the mean is that of the pictures which other programs see."""

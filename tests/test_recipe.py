@@ -148,7 +148,7 @@ def test_a_recipe_survives_plain_values(name):
         ({"learning_rate": 0.0}, "learning_rate is 0, expected a number above it"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
-        ({"shuffle": "often"}, "shuffle is 'often', expected one of"),
+        ({"shuffle": "often"}, r"shuffle is 'often', expected one of \('once', 'full', 'block'\)"),
         ({"events": (Event(0.5), Event(0.2))}, "events are not in order"),
         ({"lrn_size": 4}, "windows must be odd"),
     ],

@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,6 +47,26 @@ def test_reads_what_the_format_says(store, images):
     for index, image in enumerate(images):
         assert store.record(index) == image.tobytes()
         np.testing.assert_array_equal(store.image(index), image)
+
+
+def test_crops(store, images):
+    """Crops are cut from the records named, in that order, into the rows given and nowhere else."""
+    rows = np.zeros((4, 100, 100, 3), np.uint8)
+    store.read_crops([3, 0], [0, 156], [17, 20], rows[1:3])
+    np.testing.assert_array_equal(rows[1], images[3][0:100, 17:117])
+    np.testing.assert_array_equal(rows[2], images[0][156:256, 20:120])
+    assert not rows[0].any() and not rows[3].any()
+    store.read_crops([], [], [], rows[:0])
+
+
+def test_crops_of_damaged_records(folder):
+    """The first in order of several damaged records is named, be it missing or too short."""
+    change(folder, b"00000001", b"short")
+    change(folder, b"00000002", None)
+    rows = np.zeros((3, 224, 224, 3), np.uint8)
+    for indices, message in (([0, 1, 2], "record 1 in .* is damaged: it has 5 bytes"), ([0, 2, 1], "record 2 is missing in")):
+        with pytest.raises(StoreError, match=message):
+            Store(folder).read_crops(indices, [0] * 3, [0] * 3, rows)
 
 
 def test_records_outside(store):
@@ -102,6 +123,18 @@ def test_child_processes_read(store, images, method):
     process.join()
     assert process.exitcode == 0
     np.testing.assert_array_equal(store.image(3), images[3])
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="this system does not tell how memory is mapped")
+@pytest.mark.parametrize("sequential", [True, False])
+def test_read_ahead(folder, sequential):
+    """The system is told not to read ahead where records are read at random, and only there; a copy of the store too."""
+    store = pickle.loads(pickle.dumps(Store(folder, sequential=sequential)))
+    store.image(0)
+    mappings = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
+    (mapping,) = [text for text in mappings if str(folder / "data.mdb") in text]
+    flags = next(line for line in mapping.splitlines() if line.startswith("VmFlags")).split()
+    assert ("rr" in flags) is not sequential  # "random read"
 
 
 def test_two_stores_on_one_file(store, images):

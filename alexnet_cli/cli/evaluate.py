@@ -68,7 +68,7 @@ def evaluate(
         path = checkpoint.resolve_weights(weights, runs)
         reporter.note(f"weights: {path}")
         loaded = checkpoint.load_weights(path)
-        stores = [open_store(data, name) for name in split.split(",")]
+        stores = [open_store(data, name, sequential=True) for name in split.split(",")]
         where = devices.choose_device(device.value)
         arithmetic = devices.choose_precision(precision.value, where)
         devices.settle(arithmetic, where)

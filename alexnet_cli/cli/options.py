@@ -30,6 +30,14 @@ class Precision(str, Enum):
     FP64 = "fp64"
 
 
+class Shuffle(str, Enum):
+    """In which order an epoch meets the training pictures."""
+
+    ONCE = "once"
+    FULL = "full"
+    BLOCK = "block"
+
+
 class Crops(str, Enum):
     """How many views of a picture are averaged."""
 

@@ -17,6 +17,7 @@ from alexnet_cli.cli.options import (
     PresetName,
     QuietOption,
     RunsOption,
+    Shuffle,
     WorkersOption,
     check_checkpoint_every,
     from_recipe,
@@ -90,6 +91,14 @@ KeepOption = Annotated[
         "--keep", min=0, help="Older checkpoints kept beside the newest; a damaged one is passed over for the one before."
     ),
 ]
+ShuffleOption = Annotated[
+    Shuffle | None,
+    typer.Option(
+        "--shuffle",
+        help="Order of the pictures: one for all epochs, a new one for each, or that by blocks of neighbours, for slow disks.",
+        show_default=from_recipe("shuffle"),
+    ),
+]
 PrecisionOption = Annotated[
     Precision | None,
     typer.Option(
@@ -133,6 +142,7 @@ def train(
     batch_size: BatchSizeOption = None,
     learning_rate: LearningRateOption = None,
     mirror: MirrorOption = None,
+    shuffle: ShuffleOption = None,
     gpus: GpusOption = 1,
     towers: TowersOption = None,
     device: DeviceOption = Device.AUTO,
@@ -161,6 +171,9 @@ def train(
     place = place_from()
     with running(quiet=quiet or (place is not None and place.rank > 0), debug=debug) as reporter:
         fields = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "mirror": mirror}
+    with running(quiet=quiet, debug=debug) as reporter:
+        order = shuffle.value if shuffle else None
+        fields = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, mirror=mirror, shuffle=order)
         begun = _own_recipe(runs, run) if (resume or auto_resume) and not (config or recipe) else None
         asked_for_seed = seed is not None or config is not None or begun is not None
         chosen = {"seed": seed, "precision": precision.value if precision else None}

@@ -1,10 +1,11 @@
 """Store > uint8 batches, read ahead by threads: in an epoch's random order for training, in stored order for testing.
 
 What a batch holds depends on (seed, epoch, number of the batch) alone: not on the workers, not on the rank, and a stream can
-begin at any batch. Threads do, as Pillow unpacks JPEG without holding Python's lock; memory is that of a few batches.
+begin at any batch. Threads do, as neither decoding nor copying holds Python's lock; memory is that of a few batches.
 Legend: B images of this rank's share, H, W, C channels RGB.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,14 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet_cli.core import draws
+from alexnet_cli.core.buffers import lend
 from alexnet_cli.core.cores import usable_cores
+from alexnet_cli.core.order import epoch_order
 from alexnet_cli.core.recipe import STORED_SIZE, Recipe
 from alexnet_cli.core.store import Store
 from alexnet_cli.core.views import draw_views
 
 BATCHES_AHEAD = 2  # read while the current one is used
-IMAGES_PER_TASK = 8  # at most: worth the hand-over, and a batch is still shared among the threads
+IMAGES_PER_TASK = 32  # at most: worth the hand-over, and a batch is still shared among the threads
 WHOLE_BATCH = (0, 1)
 
 
@@ -50,7 +52,7 @@ class BatchStream(Iterator[Batch]):
     def __init__(
         self,
         labels: NDArray[np.integer],
-        read: Callable[[int, NDArray[np.uint8]], object],
+        read: Callable[[range, NDArray[np.uint8]], object],
         *,
         side: int,
         batch_size: int,
@@ -66,7 +68,7 @@ class BatchStream(Iterator[Batch]):
         self._per_task = min(IMAGES_PER_TASK, -(-batch_size // (workers * share[1])))
         self._starts = iter(range(first_batch * batch_size, len(labels), batch_size))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
-        self._ahead: deque[tuple[Batch, list[Future[None]]]] = deque()
+        self._ahead: deque[tuple[Batch, list[Future[object]]]] = deque()
         for _ in range(BATCHES_AHEAD):
             self._begin_next()
 
@@ -102,16 +104,19 @@ class BatchStream(Iterator[Batch]):
             return
         positions = range(start, min(start + self._batch_size, len(self._labels)))
         own = _share_of(positions, *self._share)
-        images_BHWC = torch.empty((len(own), self._side, self._side, 3), dtype=torch.uint8, pin_memory=self._pin)
+        images_BHWC = self._memory()[: len(own)]
         labels_B = torch.from_numpy(self._labels[own.start : own.stop].astype(np.int64))
         rows = images_BHWC.numpy()
         parts = (slice(first, first + self._per_task) for first in range(0, len(own), self._per_task))
-        tasks = [self._pool.submit(self._read_part, own[part], rows[part]) for part in parts]
+        tasks = [self._pool.submit(self._read, own[part], rows[part]) for part in parts]
         self._ahead.append((Batch(images_BHWC, labels_B, len(positions), positions), tasks))
 
-    def _read_part(self, positions: range, rows: NDArray[np.uint8]) -> None:
-        for position, row in zip(positions, rows, strict=True):
-            self._read(position, row)
+    def _memory(self) -> Tensor:
+        """Return memory for the largest share of a batch, also where the share is a rest, so that all are of one size."""
+        shape = (-(-self._batch_size // self._share[1]), self._side, self._side, 3)
+        if self._pin:
+            return torch.empty(shape, dtype=torch.uint8, pin_memory=True)  # PyTorch lends it again when the copy is done
+        return lend(math.prod(shape)).view(shape)
 
 
 def training_batches(
@@ -130,20 +135,19 @@ def training_batches(
     first_batch: where to begin, for a resume; the epoch's last batch is the short rest. workers: threads, None for one per
     core. share: (rank, ranks), for the rows of each batch that are read here. pin: page-locked memory, from which CUDA copies
     without waiting.
-    Source: paper 4.1; one order for all epochs in the 2012 code, the recipe's `shuffle`.
+    Source: paper 4.1; the order is the recipe's `shuffle`.
     """
-    order = draws.permutation(len(store), seed, "order", 0 if recipe.shuffle == "once" else epoch)
+    order = epoch_order(recipe.shuffle, len(store), seed, epoch)
     drawn = draw_views(recipe, seed, epoch, len(store))
-    size = recipe.input_size
 
-    def read(position: int, crop_HWC: NDArray[np.uint8]) -> None:
-        y, x = drawn.y[position], drawn.x[position]
-        crop_HWC[:] = store.image(int(order[position]))[y : y + size, x : x + size]
+    def read(positions: range, crops_BHWC: NDArray[np.uint8]) -> None:
+        part = slice(positions.start, positions.stop)
+        store.read_crops(order[part].tolist(), drawn.y[part].tolist(), drawn.x[part].tolist(), crops_BHWC)
 
     return BatchStream(
         store.labels[order],
         read,
-        side=size,
+        side=recipe.input_size,
         batch_size=recipe.batch_size,
         first_batch=first_batch,
         workers=workers,
@@ -158,9 +162,14 @@ def stored_batches(
     """Read whole 256x256 images in stored order, the stores one after the other; arguments as in `training_batches`."""
     ends = np.cumsum([len(store) for store in stores])
 
-    def read(position: int, image_HWC: NDArray[np.uint8]) -> None:
-        which = int(np.searchsorted(ends, position, side="right"))
-        image_HWC[:] = stores[which].image(position - int(ends[which]) + len(stores[which]))
+    def read(positions: range, images_BHWC: NDArray[np.uint8]) -> None:
+        for store, end in zip(stores, ends.tolist(), strict=True):
+            begin = end - len(store)
+            first, last = max(positions.start, begin), min(positions.stop, end)
+            if first < last:
+                zeros = [0] * (last - first)
+                rows = images_BHWC[first - positions.start : last - positions.start]
+                store.read_crops(range(first - begin, last - begin), zeros, zeros, rows)
 
     return BatchStream(
         np.concatenate([store.labels for store in stores]),

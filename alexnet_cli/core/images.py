@@ -79,17 +79,22 @@ def encode_jpeg(image_HWC: NDArray[np.uint8], quality: int) -> bytes:
     return file.getvalue()
 
 
-def decode_record(value: bytes, format: Literal["jpeg", "raw"]) -> NDArray[np.uint8]:
+def decode_record(
+    value: bytes | memoryview, format: Literal["jpeg", "raw"], into_HWC: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """Read a stored picture, the value of one record of a store.
 
-    Returns uint8 [0, 255], (256, 256, 3), RGB, writable. Raises ImageError when the value is no such picture.
+    into_HWC: contiguous memory of that shape, which a plain JPEG file is decoded to.
+    Returns uint8 [0, 255], (256, 256, 3), RGB: of a raw record a view of its bytes, of a plain JPEG file `into_HWC` where given.
+    Raises ImageError when the value is no such picture.
     """
     if format == "raw":
         if len(value) != math.prod(STORED_SHAPE):
             raise ImageError(f"it has {len(value)} bytes, expected {math.prod(STORED_SHAPE)}")
-        return np.frombuffer(value, dtype=np.uint8).reshape(STORED_SHAPE).copy()
-    if plain_size(value) == STORED_SHAPE[:2] and (image_HWC := decode_plain(value, STORED_SHAPE[:2])) is not None:
-        return image_HWC
+        return np.frombuffer(value, dtype=np.uint8).reshape(STORED_SHAPE)
+    decoded_HWC = decode_plain(value, STORED_SHAPE[:2], into=into_HWC) if plain_size(value) == STORED_SHAPE[:2] else None
+    if decoded_HWC is not None:
+        return decoded_HWC
     try:
         with Image.open(BytesIO(value), formats=("JPEG",)) as picture:
             shape = (picture.height, picture.width, len(picture.getbands()))

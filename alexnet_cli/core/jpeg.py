@@ -30,7 +30,7 @@ def read_jpeg(source: bytes | Path) -> bytes | None:
         return None
 
 
-def plain_size(content: bytes) -> tuple[int, int] | None:
+def plain_size(content: bytes | memoryview) -> tuple[int, int] | None:
     """Return (height, width) of a plain JPEG file, judged by its header alone."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
@@ -39,18 +39,23 @@ def plain_size(content: bytes) -> tuple[int, int] | None:
     return (height, width) if colours in PLAIN_COLOURS else None
 
 
-def decode_plain(content: bytes, size: tuple[int, int], reduction: int = 1) -> NDArray[np.uint8] | None:
+def decode_plain(
+    content: bytes | memoryview, size: tuple[int, int], reduction: int = 1, into: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8] | None:
     """Decode a file whose `plain_size` is `size`, None where anything in it is odd, such as an end that is missing.
 
     reduction: 1, or one of REDUCTIONS: the picture's sides are divided by it, rounded up, inside the JPEG transform.
+    into: contiguous memory for the picture, of its size and 3 colours; what it holds where None is returned is undefined.
     Returns uint8 [0, 255], (H, W, 3), RGB, writable.
     """
     height, width = (-(-side // reduction) for side in size)
     try:
         # libjpeg-turbo's defaults, which are Pillow's: the accurate transform and smooth colours. Strict: a warning is an error.
         image_HWC: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            content, "RGB", fastdct=False, fastupsample=False, min_height=height, min_width=width, strict=True
+            content, "RGB", fastdct=False, fastupsample=False, min_height=height, min_width=width, buffer=into, strict=True
         )
     except ValueError:
         return None
-    return image_HWC if image_HWC.shape == (height, width, 3) else None
+    if image_HWC.shape != (height, width, 3):
+        return None
+    return image_HWC if into is None else into

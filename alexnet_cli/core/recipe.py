@@ -27,7 +27,7 @@ CHOICES = {
     "mean": ("image", "channel"),
     "mean_crop": ("centre", "aligned"),
     "colour_noise_scale": ("stdev", "eigenvalue"),
-    "shuffle": ("once", "epoch"),
+    "shuffle": ("once", "full", "block"),
     "test_crops": (10, 1),
 }
 
@@ -155,7 +155,7 @@ class Recipe:
     colour_noise: float = 0.1  # P 4.1; 0 for none
     colour_noise_scale: Literal["stdev", "eigenvalue"] = "stdev"  # code; P 4.1 says eigenvalues
     colour_noise_rescale: bool = True  # code: divided by 1 + strength
-    shuffle: Literal["once", "epoch"] = "once"  # code: one order for all epochs
+    shuffle: Literal["once", "full", "block"] = "once"  # code: one order for all epochs; block: full, but of nearby records
 
     # Test
     test_crops: Literal[10, 1] = 10  # P 4.1
@@ -255,13 +255,13 @@ def paper() -> Recipe:
         crop_chunk=1,  # P 4.1: random patches
         colour_noise_scale="eigenvalue",  # P 4.1
         colour_noise_rescale=False,
-        shuffle="epoch",
+        shuffle="full",
     )
 
 
 def small() -> Recipe:
     """Net #145, its initial weights and update rule, with the schedule and augmentation of small data and short runs."""
-    return Recipe(name="small", epochs=24, events=EVENTS_SMALL, crop_chunk=1, colour_noise=0.0, shuffle="epoch")
+    return Recipe(name="small", epochs=24, events=EVENTS_SMALL, crop_chunk=1, colour_noise=0.0, shuffle="full")
 
 
 PRESETS = {"original": original, "paper": paper, "small": small}

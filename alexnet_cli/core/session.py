@@ -59,7 +59,8 @@ class Session:
         settle(job.precision, layout.device)
         self.job, self.layout, self.reporter, self.stop, self.writer = job, layout, reporter, stop, writer
         options = job.options
-        self.train_store, self.val_store = open_store(options.data, "train"), open_store(options.data, "val")
+        self.train_store = open_store(options.data, "train", sequential=job.recipe.shuffle == "block")
+        self.val_store = open_store(options.data, "val", sequential=True)
         self.testable = self.val_store.is_labelled
         self.steps_per_epoch = math.ceil(len(self.train_store) / job.recipe.batch_size)
         self.total_steps = job.recipe.epochs * self.steps_per_epoch

@@ -12,11 +12,12 @@ import mmap
 import os
 import threading
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
 import numpy as np
@@ -26,7 +27,9 @@ from safetensors.numpy import load_file, save_file
 
 from alexnet_cli.core.errors import ImageError, StoreError
 from alexnet_cli.core.files import write_atomically
-from alexnet_cli.core.images import STORED_SIZE, decode_record
+from alexnet_cli.core.images import STORED_SHAPE, STORED_SIZE, decode_record
+
+Bytes = TypeVar("Bytes", bytes, memoryview)
 
 FORMAT_VERSION = 1
 FORMATS = ("jpeg", "raw")
@@ -65,13 +68,14 @@ def checksum_text(crc: int) -> str:
 class Store:
     """The pictures and labels of one split, safe to share between threads, to fork and to pickle.
 
-    folder: where it lies. meta: what `docs/formats.md` lists. classes, words: ids and names, parallel, in label order.
-    labels: int32 (N,). format: "jpeg" or "raw".
+    folder: where it lies. sequential: whether records are read mostly in stored order, so that the system reads ahead of them;
+    of several Stores on one file in a process the first decides. meta: what `docs/formats.md` lists. classes, words: ids and
+    names, parallel, in label order. labels: int32 (N,). format: "jpeg" or "raw".
     Raises StoreError when there is none, when `prepare` has not finished it, or when the file is cut short.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, *, sequential: bool = False) -> None:
+        self.folder, self.sequential = Path(folder), sequential
         self._opened: Any = None
         self._process = 0  # the one that opened it
         try:
@@ -94,51 +98,75 @@ class Store:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The environment cannot travel: whoever unpickles opens its own.
-        return Store, (self.folder,)
+        return partial(Store, sequential=self.sequential), (self.folder,)
 
     def record(self, index: int) -> bytes:
         """Return the stored picture as it is, a JPEG file or raw bytes; raises IndexError outside 0 to len - 1."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.folder} has records 0 to {len(self) - 1}, not {index}")
-        value = self._get(record_key(index))
-        if value is None:
-            raise StoreError(f"record {index} is missing in {self.folder}", hint=REBUILD)
-        return value
+        return self._present(index, self._get(record_key(index)))
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """Return a picture as uint8 [0, 255], (256, 256, 3), RGB; raises StoreError when the record is damaged."""
-        try:
-            return decode_record(self.record(index), self.format)
-        except ImageError as error:
-            raise StoreError(f"record {index} in {self.folder} is damaged: {error.message}", hint=REBUILD) from error
+        return self._decode(index, self.record(index))
+
+    def read_crops(self, indices: Sequence[int], y: Iterable[int], x: Iterable[int], crops_BHWC: NDArray[np.uint8]) -> None:
+        """Read pictures cut at places, from the file's own pages to the rows of a batch, in one transaction.
+
+        indices: records, 0 to len - 1. y, x: upper left corner of each crop. crops_BHWC: uint8 [0, 255], (B, S, S, 3), which
+        receives them. Raises StoreError for the first record in this order that is damaged.
+        """
+        size = crops_BHWC.shape[1]
+        # A whole picture is decoded in its place; a part is copied from here, which stays in the processor's cache.
+        scratch_HWC = np.empty(STORED_SHAPE, np.uint8)
+        with self._transaction(buffers=True) as transaction:
+            for index, top, left, crop_HWC in zip(indices, y, x, crops_BHWC, strict=True):
+                into_HWC = crop_HWC if size == STORED_SIZE else scratch_HWC
+                image_HWC = self._decode(index, transaction.get(record_key(index)), into_HWC)
+                if image_HWC is not crop_HWC:
+                    crop_HWC[:] = image_HWC[top : top + size, left : left + size]
 
     def entries(self) -> Generator[tuple[bytes, bytes], None, None]:
         """Yield every key and value of the file, whatever it is, in the order of the keys: records first, then labels and meta.
 
         Close the iterator if you leave it early: a transaction is open meanwhile. Raises StoreError when the file is damaged.
         """
-        try:
-            with self._environment().begin() as transaction:
-                yield from transaction.cursor()
-        except lmdb.Error as error:
-            raise StoreError(f"{self.folder} cannot be read: {error}", hint=REBUILD) from error
+        with self._transaction() as transaction:
+            yield from transaction.cursor()
 
     def class_counts(self) -> list[int]:
         """Return how many pictures each class has, in label order; a label that names no class, such as -1, counts nowhere."""
         named = self.labels[(self.labels >= 0) & (self.labels < len(self.classes))]
         return [int(count) for count in np.bincount(named, minlength=len(self.classes))]
 
-    def _get(self, key: bytes) -> bytes | None:
+    def _decode(self, index: int, value: Bytes | None, into_HWC: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         try:
-            with self._environment().begin() as transaction:
-                value: bytes | None = transaction.get(key)
-            return value
+            return decode_record(self._present(index, value), self.format, into_HWC)
+        except ImageError as error:
+            raise StoreError(f"record {index} in {self.folder} is damaged: {error.message}", hint=REBUILD) from error
+
+    def _present(self, index: int, value: Bytes | None) -> Bytes:
+        if value is None:
+            raise StoreError(f"record {index} is missing in {self.folder}", hint=REBUILD)
+        return value
+
+    def _get(self, key: bytes) -> bytes | None:
+        with self._transaction() as transaction:
+            value: bytes | None = transaction.get(key)
+        return value
+
+    @contextmanager
+    def _transaction(self, *, buffers: bool = False) -> Generator[Any, None, None]:
+        """Read in one state of the file; with `buffers`, values are its own pages and end with the transaction."""
+        try:
+            with self._environment().begin(buffers=buffers) as transaction:
+                yield transaction
         except lmdb.Error as error:
             raise StoreError(f"{self.folder} cannot be read: {error}", hint=REBUILD) from error
 
     def _environment(self) -> Any:
         if self._process != os.getpid():
-            self._opened, self._process = _open(self.folder), os.getpid()
+            self._opened, self._process = _open(self.folder, self.sequential), os.getpid()
         return self._opened
 
     def _read_meta(self) -> dict[str, Any]:
@@ -165,16 +193,16 @@ class Store:
         return np.frombuffer(value, dtype="<i4").astype(np.int32)
 
 
-def open_store(data: Path, split: str) -> Store:
+def open_store(data: Path, split: str, *, sequential: bool = False) -> Store:
     """Open the store of a split, "train", "val" (or "validation") or "test", in a folder that `prepare` wrote.
 
-    Raises StoreError naming the splits that are there.
+    sequential: as for `Store`. Raises StoreError naming the splits that are there.
     """
     data, split = Path(data), OTHER_NAMES.get(split, split)
     if not data.exists():
         raise StoreError(f"{data} does not exist, expected a folder of stores", hint='make it with "alexnet prepare SOURCE"')
     if split in SPLITS and (data / split / DATA_FILE).is_file():
-        return Store(data / split)
+        return Store(data / split, sequential=sequential)
     present = [name for name in SPLITS if (data / name / DATA_FILE).is_file()]
     if not present:
         raise StoreError(f"{data} has no store", hint='make one with "alexnet prepare SOURCE"')
@@ -217,7 +245,7 @@ def write_stats(data: Path, stats: Stats) -> None:
     write_atomically(Path(data) / STATS_FILE, partial(save_file, tensors))
 
 
-def _open(folder: Path) -> Any:
+def _open(folder: Path, sequential: bool) -> Any:
     file = folder / DATA_FILE
     if not file.is_file():
         raise StoreError(f"{folder} has no store", hint='make one with "alexnet prepare SOURCE"')
@@ -227,14 +255,14 @@ def _open(folder: Path) -> Any:
         place = (os.getpid(), status.st_dev, status.st_ino)
         environment = _environments.get(place)
         if environment is None:
-            environment = _environments[place] = _open_environment(folder)
+            environment = _environments[place] = _open_environment(folder, sequential)
         return environment
 
 
-def _open_environment(folder: Path) -> Any:
+def _open_environment(folder: Path, sequential: bool) -> Any:
     try:
-        # Unlocked: read-only places have no room for a lock file. No read-ahead: records are read in random order.
-        environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False, create=False)
+        # Unlocked: read-only places have no room for a lock file.
+        environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=sequential, meminit=False, create=False)
     except lmdb.Error as error:
         raise StoreError(f"{folder} is not a store, or a damaged one: {error}", hint=REBUILD) from error
     refuse_cut_short(environment, folder)
