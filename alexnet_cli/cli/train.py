@@ -170,8 +170,6 @@ def train(
         raise typer.BadParameter("--resume and --auto-resume exclude each other: the first demands a run, the second may start one")
     place = place_from()
     with running(quiet=quiet or (place is not None and place.rank > 0), debug=debug) as reporter:
-        fields: dict[str, object] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "mirror": mirror}
-    with running(quiet=quiet, debug=debug) as reporter:
         order = shuffle.value if shuffle else None
         fields = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, mirror=mirror, shuffle=order)
         begun = _own_recipe(runs, run) if (resume or auto_resume) and not (config or recipe) else None
