@@ -22,13 +22,13 @@ from alexnet_cli.cli.options import (
     check_checkpoint_every,
     from_recipe,
 )
-from alexnet_cli.cli.render import percent, print_facts
+from alexnet_cli.cli.render import TerminalReporter, percent, print_facts, three_digits
 from alexnet_cli.cli.settings import Settings, resolve
 from alexnet_cli.core.run_folder import LATEST, RunFolder
 from alexnet_cli.core.torchrun import place_from
 
 if TYPE_CHECKING:
-    from alexnet_cli.core.train import TrainResult
+    from alexnet_cli.core.train import TrainOptions, TrainResult
 
 
 # What is not given stays None, so that a configuration file or the recipe can decide.
@@ -130,6 +130,12 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file with fields of the recipe, such as a run's recipe.toml.", show_default="none"),
 ]
+SyntheticOption = Annotated[
+    bool,
+    typer.Option(
+        "--synthetic", help="Train on made-up pictures of 1,000 classes to measure the speed; needs no data and writes nothing."
+    ),
+]
 PrintConfigOption = Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe as TOML and exit.")]
 
 
@@ -157,6 +163,7 @@ def train(
     checkpoint_every: CheckpointEveryOption = "10",
     keep: KeepOption = 1,
     config: ConfigOption = None,
+    synthetic: SyntheticOption = False,
     print_config: PrintConfigOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -200,6 +207,8 @@ def train(
             checkpoint_every=checkpoint_every,
             keep=keep,
         )
+        if synthetic:
+            return _try_speed(options, reporter, silent=place is not None and place.rank > 0)
         result = train_network(options, reporter)
         if place is None:
             _print(result)
@@ -219,6 +228,21 @@ def _print_config(settings: Settings) -> None:
     import tomli_w
 
     print(tomli_w.dumps(settings.to_config()), end="")
+
+
+def _try_speed(options: "TrainOptions", reporter: TerminalReporter, *, silent: bool) -> None:
+    from alexnet_cli.core.synthetic import train_synthetic
+
+    result = train_synthetic(options, reporter)
+    if not silent:
+        print_facts(
+            [
+                ("speed", f"{three_digits(result.images_per_second)} images/s, {result.precision} on {result.device}"),
+                ("steps", f"{result.steps:,} of {result.seconds / max(result.steps, 1):.3g} s, after those that compile"),
+                ("ranks", f"{result.ranks}, {'a tower' if result.towers == 2 else 'both towers'} on each"),
+                ("loss", f"{result.loss:.4f}, of noise"),
+            ]
+        )
 
 
 def _print(result: "TrainResult") -> None:

@@ -7,12 +7,10 @@ import math
 import time
 import zlib
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from alexnet_cli.core.background import BackgroundWriter
 from alexnet_cli.core.batches import Batch, training_batches
@@ -27,11 +25,12 @@ from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.resume import ResumeState, load_resume
 from alexnet_cli.core.run_folder import MetricsLog
 from alexnet_cli.core.save import write_state, write_weights
+from alexnet_cli.core.step import step_on
 from alexnet_cli.core.store import Store, open_store, read_stats
 from alexnet_cli.core.towers import Ballot, Layout
 from alexnet_cli.core.train_job import Job, TrainResult
-from alexnet_cli.core.train_state import environment, load_state, new_state, take_state, take_weights, train_step
-from alexnet_cli.core.views import Colours, ViewDraws, draw_views, training_views
+from alexnet_cli.core.train_state import environment, load_state, new_state, take_state, take_weights
+from alexnet_cli.core.views import Colours, ViewDraws, draw_views
 
 GO_ON, SAVE, STOP = 0, 1, 2  # what ranks agree on: the largest counts
 
@@ -150,10 +149,7 @@ class Session:
 
     def _step(self, batch: Batch, drawn: ViewDraws, epoch: int) -> None:
         rates = self.job.recipe.rates_at(self.state.step, self.total_steps)
-        part = self._replica_part(batch, drawn)
-        views_BCHW = training_views(part.crops_BHWC, part.drawn, self.state.colours, self.job.recipe, rates.colour_noise)
-        share = part.count / batch.size
-        self.losses.add(*train_step(self.state, views_BCHW, part.labels_B, rates, first_image=part.first, share=share))
+        self.losses.add(*step_on(self.state, batch, drawn, rates))
         self._mark_device()
         step = self.state.step
         logged = step % self.job.options.log_every == 0 or step == self.last_step
@@ -166,19 +162,6 @@ class Session:
             # Before any saving: a state at an epoch's end has that epoch's test behind it.
             self._end_epoch()
         self._decide()
-
-    def _replica_part(self, batch: Batch, drawn: ViewDraws) -> "Part":
-        """Return what this replica computes of a batch, on the device."""
-        rows = self.layout.replica_share(batch.size)
-        crops_BHWC, labels_B = self._whole(batch.images_BHWC, len(rows)), self._whole(batch.labels_B, len(rows))
-        if not rows:
-            # A short batch may leave nothing for the last replicas; a picture of no weight keeps them in step with the others.
-            crops_BHWC, labels_B = crops_BHWC.new_zeros(1, *crops_BHWC.shape[1:]), labels_B.new_zeros(1)
-        first = batch.positions.start + min(rows.start, batch.size - 1)
-        return Part(crops_BHWC, labels_B, drawn.part(range(first, first + len(labels_B))), rows.start, len(rows))
-
-    def _whole(self, own: Tensor, total: int) -> Tensor:
-        return self.layout.exchange_rows(own.to(self.layout.device, non_blocking=True), total)
 
     def _mark_device(self) -> None:
         if self.layout.device.type == "cuda":
@@ -299,17 +282,6 @@ class Session:
             parts = ", ".join(f"{sent[rank]:,.0f} of {kind}" for kind, sent in kinds.items() if sent[rank])
             total = sum(sent[rank] for sent in kinds.values())
             self.reporter.note(f"{_named(self.layout, rank)} sent {total:,.0f} bytes{f': {parts}' if parts else ''}")
-
-
-@dataclass(frozen=True)
-class Part:
-    """A replica's part of a batch: crops, labels and draws, where it begins in the batch, and how many of its images count."""
-
-    crops_BHWC: Tensor
-    labels_B: Tensor
-    drawn: ViewDraws
-    first: int
-    count: int
 
 
 def _named(layout: Layout, rank: int) -> str:

@@ -50,6 +50,20 @@ class TrainResult:
 
 
 @dataclass(frozen=True)
+class SyntheticResult:
+    """How fast a training on made-up pictures went: steps counted, their seconds, images per second of all ranks, last loss."""
+
+    steps: int
+    seconds: float
+    images_per_second: float
+    loss: float
+    ranks: int
+    towers: int
+    precision: str
+    device: str
+
+
+@dataclass(frozen=True)
 class Job:
     """Everything that a rank needs to start: options that are settled and can be sent to another process."""
 
