@@ -12,7 +12,8 @@ from alexnet_cli.cli.options import DEFAULT_RECIPE, RECIPE_HELP, DebugOption, Js
 from alexnet_cli.cli.render import percent, print_facts, print_json, print_table
 from alexnet_cli.cli.stores import show_stores
 from alexnet_cli.core.errors import DataError
-from alexnet_cli.core.recipe import Recipe, preset
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import preset
 
 if TYPE_CHECKING:
     from alexnet_cli.core.architecture import LayerRow

@@ -26,7 +26,7 @@ from safetensors.numpy import load_file, save_file
 
 from alexnet_cli.core.errors import ImageError, StoreError
 from alexnet_cli.core.files import write_atomically
-from alexnet_cli.core.images import STORED_SIZE, decode_record
+from alexnet_cli.core.images import decode_record
 
 FORMAT_VERSION = 1
 FORMATS = ("jpeg", "raw")
@@ -66,7 +66,8 @@ class Store:
     """The pictures and labels of one split, safe to share between threads, to fork and to pickle.
 
     folder: where it lies. meta: what `docs/formats.md` lists. classes, words: ids and names, parallel, in label order.
-    labels: int32 (N,). format: "jpeg" or "raw".
+    labels: int32 (N,). format: "jpeg" or "raw". size: side of the pictures. resize: how they became squares, "short_side"
+    or "warp".
     Raises StoreError when there is none, when `prepare` has not finished it, or when the file is cut short.
     """
 
@@ -83,6 +84,8 @@ class Store:
         self.classes: tuple[str, ...] = tuple(self.meta["classes"])
         self.words: tuple[str, ...] = tuple(self.meta["words"])
         self.format = self.meta["format"]
+        self.size: int = self.meta["size"]
+        self.resize: str = self.meta.get("resize", "short_side")
 
     def __len__(self) -> int:
         return int(self.meta["count"])
@@ -106,9 +109,9 @@ class Store:
         return value
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Return a picture as uint8 [0, 255], (256, 256, 3), RGB; raises StoreError when the record is damaged."""
+        """Return a picture as uint8 [0, 255], (size, size, 3), RGB; raises StoreError when the record is damaged."""
         try:
-            return decode_record(self.record(index), self.format)
+            return decode_record(self.record(index), self.format, self.size)
         except ImageError as error:
             raise StoreError(f"record {index} in {self.folder} is damaged: {error.message}", hint=REBUILD) from error
 
@@ -149,9 +152,11 @@ class Store:
             meta: dict[str, Any] = json.loads(text)
             version, format = meta["format_version"], meta["format"]
             _ = meta["count"], meta["classes"], meta["words"]
+            if not isinstance(meta["size"], int) or meta["size"] < 1:
+                raise ValueError(f"its size is {meta['size']!r}")
         except (ValueError, LookupError, TypeError) as error:
             raise StoreError(f'"meta" in {self.folder} is damaged: {error!r}', hint=REBUILD) from error
-        if version != FORMAT_VERSION or format not in FORMATS or meta["size"] != STORED_SIZE:
+        if version != FORMAT_VERSION or format not in FORMATS:
             raise StoreError(
                 f"{self.folder} has format version {version}, {format}, expected version {FORMAT_VERSION}, {' or '.join(FORMATS)}",
                 hint=REBUILD,
@@ -185,7 +190,7 @@ def open_store(data: Path, split: str) -> Store:
 class Stats:
     """What training removes from and adds to pictures, of the training set's stored pictures, RGB, 0-255.
 
-    mean: float32 (3, 256, 256). color_stdevs: float32 (3,), square roots of the eigenvalues of the covariance of all pixels,
+    mean: float32 (3, size, size). color_stdevs: float32 (3,), square roots of the eigenvalues of the covariance of all pixels,
     largest first. color_components: float32 (3, 3), row i the unit eigenvector of color_stdevs[i], its entry of largest
     magnitude positive.
     """
@@ -200,9 +205,10 @@ def read_stats(data: Path) -> Stats:
     path = Path(data) / STATS_FILE
     if not path.is_file():
         raise StoreError(f"{path} does not exist", hint=REBUILD)
-    shapes = {"mean": (3, STORED_SIZE, STORED_SIZE), "color_stdevs": (3,), "color_components": (3, 3)}
     try:
         tensors = load_file(path)
+        size = tensors["mean"].shape[-1] if tensors["mean"].ndim else 0
+        shapes = {"mean": (3, size, size), "color_stdevs": (3,), "color_components": (3, 3)}
         found = {name: tensors[name].shape for name in shapes}
     except (SafetensorError, KeyError, OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged: {error!r}", hint=REBUILD) from error
