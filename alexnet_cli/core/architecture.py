@@ -14,11 +14,11 @@ from alexnet_cli.core.recipe import Recipe
 class LayerRow:
     """One layer, both towers together.
 
-    operations: in order, such as ("conv", "lrn", "pool", "relu"). output: (channels, height, width) of the convolution (a
-    local layer is one too) or the units of an fc layer; pooled: what the layer hands on. kernel, stride: 0 where the layer has none; padding: zeros before
-    and after each side. inputs: channels (fc: values) that one output unit reads. multiply_adds: per image. crossing: floats
-    per image that one tower sends to the other before this layer, above 0 where a layer reads both towers;
-    crosses_back: whether the other sends as many (fc8 is on the first tower's device alone).
+    operations: in order, such as ("conv", "lrn", "pool", "relu"). output: (channels, height, width) of the convolution, or
+    local layer, or the units of an fc layer; pooled: what the layer hands on. kernel, stride: 0 where the layer has none;
+    padding: zeros before and after each side. inputs: channels (fc: values) that one output unit reads. multiply_adds: per
+    image. crossing: floats per image that one tower sends to the other before this layer, above 0 where a layer reads both
+    towers; crosses_back: whether the other sends as many (fc8 is on the first tower's device alone).
     """
 
     name: str

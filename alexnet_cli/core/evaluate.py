@@ -58,8 +58,8 @@ def evaluate(
     """Score every image of the stores, taken together.
 
     mean_CHW: float32 (3, H, W), RGB, 0-255. classes: ids in the order of the network's outputs; labels are matched
-    to them by id. recipe: the network's own by default. crops: 10, 1 for the centre, None for the recipe's. batch_size: views in one
-    forward pass, at most.
+    to them by id. recipe: the network's own by default. crops: 10, 1 for the centre, None for the recipe's. batch_size: views in
+    one forward pass, at most.
     On several ranks all must call it: every image is read by one rank and scored by one replica, none twice, and all return the
     same.
     Raises DataError when a store has other classes or pictures of another size, when there is no image, or when one cannot be read.
