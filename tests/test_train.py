@@ -21,7 +21,7 @@ from alexnet_cli.core.checkpoint import load_weights
 from alexnet_cli.core.errors import CheckpointError, DeviceError, DiskFullError, RecipeError, RunError, StoreError
 from alexnet_cli.core.lock import held
 from alexnet_cli.core.prepare import prepare
-from alexnet_cli.core.recipe import original
+from alexnet_cli.core.recipes import original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.resume import saved_steps
 from alexnet_cli.core.train import TrainOptions, TrainResult, train

@@ -12,6 +12,7 @@ from alexnet_cli.cli.filters import filters
 from alexnet_cli.cli.info import info
 from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.prepare import prepare
+from alexnet_cli.cli.recipes import recipes
 from alexnet_cli.cli.train import train
 
 # Without rich's panels: they take twice as long to start, and plain help reads the same in every terminal and in docs/cli.md.
@@ -44,7 +45,7 @@ def alexnet(
     """
 
 
-for verb in (prepare, train, evaluate, predict, filters, info, doctor, demo):
+for verb in (prepare, train, evaluate, predict, filters, info, recipes, doctor, demo):
     app.command()(verb)
 app.command("visualize-filters", help="The same as `alexnet filters`.")(filters)
 

@@ -12,7 +12,8 @@ from alexnet_cli.cli.options import DEFAULT_RECIPE, RECIPE_HELP, DebugOption, Js
 from alexnet_cli.cli.render import percent, print_facts, print_json, print_table
 from alexnet_cli.cli.stores import show_stores
 from alexnet_cli.core.errors import DataError
-from alexnet_cli.core.recipe import Recipe, preset
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import preset
 
 if TYPE_CHECKING:
     from alexnet_cli.core.architecture import LayerRow
@@ -91,8 +92,9 @@ def _show_recipe(recipe: Recipe, num_classes: int, as_json: bool) -> None:
 
 def _training_facts(recipe: Recipe) -> list[tuple[str, object]]:
     drops = ", ".join(f"{event.at:.0%}" for event in recipe.events)
+    changes = f"rates change at {drops} of the steps" if drops else "at one rate"
     return [
-        ("training", f"{recipe.epochs} epochs, batch {recipe.batch_size}, rates change at {drops} of the steps"),
+        ("training", f"{recipe.epochs} epochs, batch {recipe.batch_size}, {changes}"),
         ("rates", f"{recipe.learning_rate} for weights, {recipe.learning_rate * recipe.bias_rate_factor} for biases"),
         ("mirror", "yes" if recipe.mirror else "no"),
     ]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_cli.core.errors import RecipeError
-from alexnet_cli.core.recipe import PRESETS, Recipe, preset
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import PRESETS, preset
 
 FIELDS = frozenset(field.name for field in dataclasses.fields(Recipe))
 RUN_DEFAULTS = {"seed": 0, "precision": "auto"}  # what decides a run's result beside its recipe

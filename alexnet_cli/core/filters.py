@@ -8,7 +8,6 @@ from PIL import Image
 
 from alexnet_cli.core.checkpoint import Weights
 from alexnet_cli.core.errors import AlexNetError
-from alexnet_cli.core.recipe import LAYERS
 
 KERNELS_PER_ROW = 16  # figure 3: three rows for each tower
 GAP = 1  # pixel between kernels, before the enlargement
@@ -24,8 +23,9 @@ def draw_filters(weights: Weights, layer: str = "conv1") -> Image.Image:
     the network's own order. Raises AlexNetError for a layer whose kernels are no pictures.
     Source: paper, figure 3; the scale: shownet.py's default.
     """
-    if layer not in LAYERS:
-        raise AlexNetError(f"no layer named {layer!r}, expected one of {', '.join(LAYERS)}", hint=f"draw {DRAWABLE[0]}")
+    layers = weights.recipe.layers
+    if layer not in layers:
+        raise AlexNetError(f"no layer named {layer!r}, expected one of {', '.join(layers)}", hint=f"draw {DRAWABLE[0]}")
     if layer not in DRAWABLE:
         raise AlexNetError(
             f"the kernels of {layer} cannot be drawn: they do not have the three channels of a picture",

@@ -182,8 +182,8 @@ class Session:
             "epoch": epoch,
             "loss": loss,
             "top1_error": wrong,
-            "learning_rate": rates.weights["fc8"],
-            "bias_learning_rate": rates.biases["fc8"],
+            "learning_rate": rates.weights[self.job.recipe.layers[-1]],
+            "bias_learning_rate": rates.biases[self.job.recipe.layers[-1]],
             **pace,
         }
         self.log.write(row)

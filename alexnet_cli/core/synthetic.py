@@ -13,7 +13,7 @@ from alexnet_cli.core.health import LossWatch
 from alexnet_cli.core.meeting import leave_ranks
 from alexnet_cli.core.pace import StopRequest
 from alexnet_cli.core.ranks import Ranks, join_torchrun, plan_ranks, run_among_others, run_together
-from alexnet_cli.core.recipe import STORED_SIZE, original
+from alexnet_cli.core.recipes import original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder
 from alexnet_cli.core.step import step_on
@@ -84,7 +84,11 @@ def synthetic_rank(job: Job, layout: Layout, reporter: Reporter, stop: StopReque
 def _state(job: Job, layout: Layout) -> TrainState:
     """Return a network that begins, for pictures of any colour."""
     dtype = job.precision.dtype
-    parts = (torch.full((3, STORED_SIZE, STORED_SIZE), 127.5), torch.tensor([120.0, 40.0, 20.0]), torch.eye(3))
+    parts = (
+        torch.full((3, job.recipe.stored_size, job.recipe.stored_size), 127.5),
+        torch.tensor([120.0, 40.0, 20.0]),
+        torch.eye(3),
+    )
     colours = Colours(*(part.to(layout.device, dtype) for part in parts))
     return new_state(job.recipe, NUM_CLASSES, job.precision, colours, layout, job.seed)
 

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 
+from alexnet_cli.core.batches import require_prepared
 from alexnet_cli.core.config import read_config, write_config
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import AlexNetError, ElsewhereError, RecipeError, RunError
@@ -9,7 +10,8 @@ from alexnet_cli.core.lock import held
 from alexnet_cli.core.meeting import leave_ranks
 from alexnet_cli.core.pace import StopRequest
 from alexnet_cli.core.ranks import Ranks, join_torchrun, plan_ranks, run_among_others, run_together
-from alexnet_cli.core.recipe import Recipe, original
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder, choose_folder, point_latest
 from alexnet_cli.core.session import train_rank
@@ -70,6 +72,8 @@ def _begin(options: TrainOptions, ranks: Ranks, precision: Precision, stack: Exi
     folder, continued = choose_folder(options.runs, options.run, resume=options.resume, auto_resume=options.auto_resume)
     recipe, seed = _settled(options, folder, continued, reporter)
     _require_trainable(recipe, ranks)
+    for split in ("train", "val"):
+        require_prepared(open_store(options.data, split), recipe)
     job = Job(options, recipe, seed, folder, continued, precision)
     busy = RunError(f"another alexnet train is writing to {folder.path}", hint="wait for it, or choose another --run NAME")
     stack.enter_context(held(folder.path, busy))
@@ -114,8 +118,6 @@ def _require_trainable(recipe: Recipe, ranks: Ranks) -> None:
         )
     if recipe.batch_size < ranks.world:
         raise RecipeError(f"a batch of {recipe.batch_size} for {ranks.world} ranks", hint="use a larger --batch-size")
-    if recipe.resize != "short_side":
-        raise RecipeError(f"resize is {recipe.resize!r}, but stores are prepared with 'short_side'", hint="remove it from --config")
 
 
 def _lay_out(job: Job, ranks: Ranks) -> None:

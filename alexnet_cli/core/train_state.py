@@ -68,7 +68,7 @@ def train_step(
     """
     state.update.set_rates(rates)
     device = state.layout.device
-    keys = dropout_keys(state.seed, state.step, device, first_image)
+    keys = dropout_keys(state.network.recipe, state.seed, state.step, device, first_image)
     with state.precision.autocast(device):
         logits_BK = state.network(views_BCHW, keys)
     loss = wrong = logits_BK
