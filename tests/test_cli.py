@@ -73,6 +73,7 @@ def _processor_seconds(*arguments: str) -> float:
         "prepare",
         "recipe",
         "run_folder",
+        "schedule",
         "sources",
         "store",
         "verify",

@@ -20,8 +20,9 @@ from alexnet_cli.core import train as train_module
 from alexnet_cli.core.checkpoint import load_weights
 from alexnet_cli.core.errors import CheckpointError, DeviceError, DiskFullError, RecipeError, RunError, StoreError
 from alexnet_cli.core.lock import held
+from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.prepare import prepare
-from alexnet_cli.core.recipe import original
+from alexnet_cli.core.recipe import LAYERS, original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.resume import saved_steps
 from alexnet_cli.core.train import TrainOptions, TrainResult, train
@@ -31,6 +32,8 @@ from tests.pictures import make_source
 
 COUNTS = {"train": {"cat": 20, "dog": 16}, "val": {"cat": 4, "dog": 3}}
 STEPS_PER_EPOCH = 5  # 36 pictures in batches of 8: the last one has 4
+# An improvement that cannot be, so that the second epoch brings the one drop.
+PLATEAU = narrow_small(epochs=3, schedule="plateau", plateau_patience=1, plateau_improvement=0.99, plateau_drops=1)
 
 
 class Notes(Reporter):
@@ -157,8 +160,8 @@ def test_a_run_goes_on_in_the_other_layout(data, tmp_path):
 
 @pytest.mark.parametrize(
     ("recipe", "stop"),
-    [(narrow_small(epochs=3), 7), (narrow(epochs=3), 8), (narrow(epochs=3), 12)],
-    ids=["mid-epoch", "at a drop of the rate", "with conv1 frozen"],
+    [(narrow_small(epochs=3), 7), (narrow(epochs=3), 8), (narrow(epochs=3), 12), (PLATEAU, 11)],
+    ids=["mid-epoch", "at a drop of the rate", "with conv1 frozen", "after a drop at a plateau"],
 )
 def test_stopped_and_resumed_ends_bit_for_bit_the_same(data, tmp_path, recipe, stop):
     """Stopped anywhere and continued, a run ends with the very weights and rows of one without a stop."""
@@ -176,6 +179,25 @@ def test_stopped_and_resumed_ends_bit_for_bit_the_same(data, tmp_path, recipe, s
         logged = [[without_times(row) for row in rows(tmp_path, name, kind)] for name in ("straight", "stopped")]
         assert logged[0] == logged[1]
     assert (tmp_path / "stopped" / "metrics.jsonl").read_bytes().startswith(first)
+
+
+def test_the_rate_drops_at_a_plateau(data, tmp_path):
+    """The test after the second epoch finds no improvement: the third has a tenth of the rates, and a note says so."""
+    reporter = Notes()
+    run(data, tmp_path, recipe=PLATEAU, reporter=reporter)
+    assert [row["learning_rate"] for row in rows(tmp_path)] == pytest.approx([0.01] * 10 + [0.001] * 5)
+    assert [row["bias_learning_rate"] for row in rows(tmp_path)] == pytest.approx([0.02] * 10 + [0.002] * 5)
+    assert "the error has stopped improving: the rates drop, time 1 of 1" in reporter.lines
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_all_but_the_last_layer_frozen(data, tmp_path, gpus):
+    """With fc8 alone learning, which tower b does not have, all other weights end as the seed drew them."""
+    recipe = narrow_small(layer_rates=dict.fromkeys(LAYERS[:-1], 0.0))
+    run(data, tmp_path, recipe=recipe, gpus=gpus, limit_steps=3, seed=5)
+    drawn = AlexNet(recipe, 2, seed=5).state_dict()
+    trained = load_weights(tmp_path / "run" / "last.safetensors").tensors
+    assert {name for name, value in trained.items() if not torch.equal(value, drawn[name])} == {"fc8.weight", "fc8.bias"}
 
 
 def test_a_loss_is_not_the_same_every_time(data, tmp_path):

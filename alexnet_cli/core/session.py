@@ -23,10 +23,12 @@ from alexnet_cli.core.errors import ElsewhereError, RunError
 from alexnet_cli.core.evaluate import Evaluation, evaluate
 from alexnet_cli.core.health import DataWait, FlatLoss, LossWatch
 from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
+from alexnet_cli.core.recipe import Rates
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.resume import ResumeState, load_resume
 from alexnet_cli.core.run_folder import MetricsLog
 from alexnet_cli.core.save import write_state, write_weights
+from alexnet_cli.core.schedule import after_epoch, rates_at
 from alexnet_cli.core.store import Store, open_store, read_stats
 from alexnet_cli.core.towers import Ballot, Layout
 from alexnet_cli.core.train_job import Job, TrainResult
@@ -148,7 +150,7 @@ class Session:
                     break
 
     def _step(self, batch: Batch, drawn: ViewDraws, epoch: int) -> None:
-        rates = self.job.recipe.rates_at(self.state.step, self.total_steps)
+        rates = self._rates_at(self.state.step)
         part = self._replica_part(batch, drawn)
         views_BCHW = training_views(part.crops_BHWC, part.drawn, self.state.colours, self.job.recipe, rates.colour_noise)
         share = part.count / batch.size
@@ -165,6 +167,9 @@ class Session:
             # Before any saving: a state at an epoch's end has that epoch's test behind it.
             self._end_epoch()
         self._decide()
+
+    def _rates_at(self, step: int) -> Rates:
+        return rates_at(self.job.recipe, step, self.total_steps, self.state.plateau)
 
     def _replica_part(self, batch: Batch, drawn: ViewDraws) -> "Part":
         """Return what this replica computes of a batch, on the device."""
@@ -190,7 +195,7 @@ class Session:
 
     def _log_step(self, epoch: int, loss: float, wrong: float) -> None:
         assert self.log is not None
-        rates = self.job.recipe.rates_at(self.state.step - 1, self.total_steps)
+        rates = self._rates_at(self.state.step - 1)
         pace = self.pace.row()
         row = {
             "kind": "step",
@@ -233,7 +238,17 @@ class Session:
         accuracy, better = self._evaluate()
         if better:
             self.state.best = accuracy
+        self._watch_plateau(accuracy)
         self._write_weights(accuracy, best=better)
+
+    def _watch_plateau(self, accuracy: dict[str, float]) -> None:
+        drops = self.state.plateau.drops
+        if accuracy:
+            self.state.plateau = after_epoch(self.state.plateau, self.job.recipe, accuracy["val_top1_error"])
+        if self.log and self.state.plateau.drops > drops:
+            self.reporter.note(
+                f"the error has stopped improving: the rates drop, time {drops + 1} of {self.job.recipe.plateau_drops}"
+            )
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
         """Test on the centre crop, log it, and say whether it is the best so far; without labels it always is."""

@@ -12,6 +12,7 @@ from alexnet_cli.core.ranks import Ranks, join_torchrun, plan_ranks, run_among_o
 from alexnet_cli.core.recipe import Recipe, original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder, choose_folder, point_latest
+from alexnet_cli.core.schedule import require_possible
 from alexnet_cli.core.session import train_rank
 from alexnet_cli.core.store import open_store, read_stats
 from alexnet_cli.core.torchrun import place_from
@@ -70,6 +71,7 @@ def _begin(options: TrainOptions, ranks: Ranks, precision: Precision, stack: Exi
     folder, continued = choose_folder(options.runs, options.run, resume=options.resume, auto_resume=options.auto_resume)
     recipe, seed = _settled(options, folder, continued, reporter)
     _require_trainable(recipe, ranks)
+    require_possible(recipe, labelled=open_store(options.data, "val").is_labelled)
     job = Job(options, recipe, seed, folder, continued, precision)
     busy = RunError(f"another alexnet train is writing to {folder.path}", hint="wait for it, or choose another --run NAME")
     stack.enter_context(held(folder.path, busy))
