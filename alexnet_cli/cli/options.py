@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from alexnet_cli.core.recipe import PRESETS, original
+from alexnet_cli.core.recipe import CHOICES, PRESETS, original
 
 
 class Device(str, Enum):
@@ -38,6 +38,7 @@ class Crops(str, Enum):
 
 
 PresetName = Enum("PresetName", {name.upper(): name for name in PRESETS}, type=str)  # type: ignore[misc]
+Schedule = Enum("Schedule", {name.upper(): name for name in CHOICES["schedule"]}, type=str)  # type: ignore[misc]
 DEFAULT_RECIPE = PresetName(original().name)
 
 

@@ -17,6 +17,7 @@ from alexnet_cli.cli.options import (
     PresetName,
     QuietOption,
     RunsOption,
+    Schedule,
     WorkersOption,
     check_checkpoint_every,
     from_recipe,
@@ -55,6 +56,24 @@ MirrorOption = Annotated[
         "--mirror/--no-mirror",
         help="Show pictures mirrored too, in training and testing; not for digits or text.",
         show_default=from_recipe("mirror"),
+    ),
+]
+ScheduleOption = Annotated[
+    Schedule | None,
+    typer.Option(
+        "--schedule",
+        help="When the rates drop. events: the recipe's own; quarters: the authors' later one; plateau: where the validation error "
+        "stops improving; milestones: after epochs given by --set milestones=[30,60].",
+        show_default=from_recipe("schedule"),
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Any field of the recipe, as --print-config shows it, such as lrn_k=1 or layer_rates.conv1=0.1; repeatable.",
+        show_default="none",
     ),
 ]
 GpusOption = Annotated[
@@ -128,6 +147,8 @@ def train(
     batch_size: BatchSizeOption = None,
     learning_rate: LearningRateOption = None,
     mirror: MirrorOption = None,
+    schedule: ScheduleOption = None,
+    assignments: SetOption = None,
     gpus: GpusOption = 1,
     towers: TowersOption = None,
     device: DeviceOption = Device.AUTO,
@@ -148,18 +169,21 @@ def train(
 ) -> None:
     """Train the network on prepared pictures.
 
-    Ctrl-C once saves and stops; --resume goes on. A flag counts before --config, and --config before --recipe. Also under
-    torchrun, on one machine or several: torchrun --nproc-per-node 2 -m alexnet_cli train ...
+    Ctrl-C once saves and stops; --resume goes on. Flags and --set count before --config, and --config before --recipe. Also
+    under torchrun, on one machine or several: torchrun --nproc-per-node 2 -m alexnet_cli train ...
     """
     if resume and auto_resume:
         raise typer.BadParameter("--resume and --auto-resume exclude each other: the first demands a run, the second may start one")
     place = place_from()
     with running(quiet=quiet or (place is not None and place.rank > 0), debug=debug) as reporter:
         fields = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "mirror": mirror}
+        fields["schedule"] = schedule.value if schedule else None
         begun = _own_recipe(runs, run) if (resume or auto_resume) and not (config or recipe) else None
         asked_for_seed = seed is not None or config is not None or begun is not None
         chosen = {"seed": seed, "precision": precision.value if precision else None}
-        settings = resolve(recipe.value if recipe else None, config=config or begun, fields=fields, run=chosen)
+        settings = resolve(
+            recipe.value if recipe else None, config=config or begun, fields=fields, assignments=assignments or (), run=chosen
+        )
         if print_config:
             return _print_config(settings)
         from alexnet_cli.core.train import TrainOptions
