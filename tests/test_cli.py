@@ -114,6 +114,8 @@ def test_version(flag: str) -> None:
         ["train", "--precision", "int8"],
         ["train", "--device", "tpu"],
         ["train", "--resume", "--auto-resume"],
+        ["train", "--resume", "--init", "a"],
+        ["train", "--init-layers", "conv1"],
         ["train", "--limit-steps", "0"],
         ["train", "--log-every", "0"],
         ["train", "--checkpoint-every", "often"],

@@ -1,5 +1,6 @@
 """Training: two ranks against one device, interrupted against straight through, and what a run leaves on disk."""
 
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from alexnet_cli.core import draws, run_folder
 from alexnet_cli.core import train as train_module
 from alexnet_cli.core.checkpoint import load_weights
+from alexnet_cli.core.config import read_config
 from alexnet_cli.core.errors import CheckpointError, DeviceError, DiskFullError, RecipeError, RunError, StoreError
 from alexnet_cli.core.lock import held
 from alexnet_cli.core.model import AlexNet
@@ -198,6 +200,60 @@ def test_all_but_the_last_layer_frozen(data, tmp_path, gpus):
     drawn = AlexNet(recipe, 2, seed=5).state_dict()
     trained = load_weights(tmp_path / "run" / "last.safetensors").tensors
     assert {name for name, value in trained.items() if not torch.equal(value, drawn[name])} == {"fc8.weight", "fc8.bias"}
+
+
+# Starting from weights ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_taken_layers_are_the_files_and_others_the_seeds(data, tmp_path, gpus):
+    """With all but fc8 frozen, conv1 to conv5 end as the file has them and fc6 and fc7 as the seed draws them, bit for bit."""
+    recipe = narrow_small(layer_rates=dict.fromkeys(LAYERS[:-1], 0.0))
+    run(data, tmp_path, "first", limit_steps=2, seed=1)
+    run(data, tmp_path, "second", recipe=recipe, gpus=gpus, limit_steps=2, seed=5, init="first", init_layers="conv1-conv5")
+    first, second = (load_weights(tmp_path / name / "last.safetensors").tensors for name in ("first", "second"))
+    drawn = AlexNet(recipe, 2, seed=5).state_dict()
+    for name, value in second.items():
+        expected = first if name.startswith("conv") else drawn
+        assert torch.equal(value, expected[name]) != name.startswith("fc8"), name
+    assert not torch.equal(first["conv3.weight"], drawn["conv3.weight"])
+
+
+def test_whole_networks_go_on(data, tmp_path):
+    """Taken whole, the weights give the loss on val that they had."""
+    run(data, tmp_path, "first", limit_steps=2, seed=1)
+    frozen = narrow_small(learning_rate=1e-12)
+    run(data, tmp_path, "second", recipe=frozen, limit_steps=1, seed=5, init=str(tmp_path / "first" / "last.safetensors"))
+    losses = [rows(tmp_path, name, "epoch")[-1]["val_loss"] for name in ("first", "second")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_the_start_is_recorded_and_not_looked_for_again(data, tmp_path):
+    """recipe.toml names file, layers and checksum; continued, the run needs the file no more."""
+    run(data, tmp_path, "first", limit_steps=2, seed=1)
+    weights = shutil.copy(tmp_path / "first" / "last.safetensors", tmp_path / "gone.safetensors")
+    begin: dict[str, Any] = {"init": str(weights), "init_layers": "conv1,conv2", "auto_resume": True}
+    run(data, tmp_path, "second", limit_steps=2, **begin)
+    run(data, tmp_path, "straight", limit_steps=4, **begin)
+    checksum = hashlib.blake2b(weights.read_bytes(), digest_size=16).hexdigest()
+    weights.unlink()
+    told = {"init": str(weights), "init_layers": ["conv1", "conv2"], "init_checksum": f"blake2b:{checksum}"}
+    for options in ({"resume": True, "limit_steps": 3}, {**begin, "limit_steps": 4, "override": True}):
+        run(data, tmp_path, "second", **options)
+        assert read_config(tmp_path / "second" / "recipe.toml")["run"].items() >= told.items()
+    assert losses(tmp_path, "second") == losses(tmp_path, "straight")
+
+
+def test_weights_that_do_not_fit_leave_nothing(data, tmp_path):
+    """A start that is refused writes no run."""
+    run(data, tmp_path, "first", limit_steps=1)
+    with pytest.raises(CheckpointError, match=r"fc6.weight is \(32, 576\), expected \(64, 576\)"):
+        run(data, tmp_path, "second", recipe=narrow_small(hidden=(64, 32)), init="first")
+    with pytest.raises(CheckpointError, match="no weights file third"):
+        run(data, tmp_path, "second", init="third")
+    with pytest.raises(RunError, match="has its weights already"):
+        run(data, tmp_path, "first", init="first", resume=True)
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_loss_is_not_the_same_every_time(data, tmp_path):

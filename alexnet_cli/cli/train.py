@@ -131,6 +131,20 @@ CheckpointEveryOption = Annotated[
         callback=check_checkpoint_every,
     ),
 ]
+InitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--init", metavar="FILE|RUN", help="Start from trained weights: a file, or a run or its name.", show_default="none"
+    ),
+]
+InitLayersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--init-layers",
+        help="Layers taken from --init, such as conv1-conv5 or conv1,conv2; the others start anew.",
+        show_default="all, but for an fc8 of other classes",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file with fields of the recipe, such as a run's recipe.toml.", show_default="none"),
@@ -162,6 +176,8 @@ def train(
     log_every: LogEveryOption = 20,
     checkpoint_every: CheckpointEveryOption = "10",
     keep: KeepOption = 1,
+    init: InitOption = None,
+    init_layers: InitLayersOption = None,
     config: ConfigOption = None,
     print_config: PrintConfigOption = False,
     quiet: QuietOption = False,
@@ -174,6 +190,10 @@ def train(
     """
     if resume and auto_resume:
         raise typer.BadParameter("--resume and --auto-resume exclude each other: the first demands a run, the second may start one")
+    if init and resume:
+        raise typer.BadParameter("--init and --resume exclude each other: a run that is continued has its weights already")
+    if init_layers and not init:
+        raise typer.BadParameter("--init-layers needs the weights to take them from: --init FILE or RUN")
     place = place_from()
     with running(quiet=quiet or (place is not None and place.rank > 0), debug=debug) as reporter:
         fields = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "mirror": mirror}
@@ -207,6 +227,8 @@ def train(
             log_every=log_every,
             checkpoint_every=checkpoint_every,
             keep=keep,
+            init=init,
+            init_layers=init_layers or "all",
         )
         result = train_network(options, reporter)
         if place is None:

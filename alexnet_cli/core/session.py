@@ -22,6 +22,7 @@ from alexnet_cli.core.devices import Precision, settle
 from alexnet_cli.core.errors import ElsewhereError, RunError
 from alexnet_cli.core.evaluate import Evaluation, evaluate
 from alexnet_cli.core.health import DataWait, FlatLoss, LossWatch
+from alexnet_cli.core.initial import initial_tensors, start_from
 from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
 from alexnet_cli.core.recipe import Rates
 from alexnet_cli.core.reports import Reporter
@@ -70,6 +71,9 @@ class Session:
         colours = _colours(options.data, layout.device, job.precision)
         self.state = new_state(job.recipe, len(self.train_store.classes), job.precision, colours, layout, job.seed)
         self.progress = self._take_up() if job.continued else {}
+        if job.initial:
+            own = initial_tensors(job.initial) if layout.rank == 0 else {}
+            start_from(self.state.network, layout.tensors_from_first(own))
         self.log = MetricsLog(job.folder.metrics, int(self.progress.get("metrics_bytes", 0))) if layout.rank == 0 else None
         self.timer, self.pace, self.ballot = CheckpointTimer(options.checkpoint_every), Pace(), Ballot(layout)
         self.losses, self.data_wait = LossWatch(layout, self.steps_per_epoch), DataWait()
