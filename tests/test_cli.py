@@ -455,6 +455,7 @@ def test_set_may_repeat_a_flag() -> None:
         (["lrn_k"], "--set lrn_k: expected FIELD=VALUE", "for example --set lrn_k=1"),
         (["=1"], "expected FIELD=VALUE", ""),
         (["lrn_k="], "'' is not a TOML value", ""),
+        (["mirror=True"], "'True' is not a TOML value", "write 0.1, true"),
         (["milestones=[30"], "'[30' is not a TOML value", ""),
         (["lrn_k=1\nmomentum=2"], "is not a TOML value", ""),
         (["epochs=many"], "recipe field epochs is 'many', expected something like 91", ""),

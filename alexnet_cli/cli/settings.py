@@ -78,9 +78,10 @@ def _assigned(values: Mapping[str, Any], assignments: Iterable[str], *, settled:
         name, dot, key = path.partition(".")
         if name not in FIELDS:
             raise RecipeError(f"--set {assignment}: the recipe has no field {name!r}", hint=_suggestion(name))
-        if dot and not isinstance(result[name], Mapping):
+        before = result.get(name)
+        if dot and not isinstance(before, Mapping):
             raise RecipeError(f"--set {assignment}: {name} has no parts", hint=f"set it as a whole: --set {name}=...")
-        result[name] = {**result[name], key: value} if dot else value
+        result[name] = {**before, key: value} if isinstance(before, Mapping) and dot else value
     return result
 
 

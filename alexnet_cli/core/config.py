@@ -44,7 +44,7 @@ def read_value(text: str) -> Any:
     try:
         values = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        values = {"value": text.strip()} if re.fullmatch(r"\s*[A-Za-z][\w-]*\s*", text) else {}
+        values = {"value": text.strip()} if re.fullmatch(r"\s*(?!True|False)[A-Za-z][\w-]*\s*", text) else {}
     if list(values) != ["value"]:
         raise RecipeError(
             f"{text!r} is not a TOML value", hint="""write 0.1, true, once, '[30, 60]' or '["conv", "pool", "relu"]', for example"""
