@@ -190,9 +190,9 @@ def train(
     """
     if resume and auto_resume:
         raise typer.BadParameter("--resume and --auto-resume exclude each other: the first demands a run, the second may start one")
-    if init and resume:
+    if init is not None and resume:
         raise typer.BadParameter("--init and --resume exclude each other: a run that is continued has its weights already")
-    if init_layers and not init:
+    if init_layers is not None and init is None:
         raise typer.BadParameter("--init-layers needs the weights to take them from: --init FILE or RUN")
     place = place_from()
     with running(quiet=quiet or (place is not None and place.rank > 0), debug=debug) as reporter:
@@ -228,7 +228,7 @@ def train(
             checkpoint_every=checkpoint_every,
             keep=keep,
             init=init,
-            init_layers=init_layers or "all",
+            init_layers="all" if init_layers is None else init_layers,
         )
         result = train_network(options, reporter)
         if place is None:
