@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from alexnet_cli.core.recipe import CHOICES
 from alexnet_cli.core.recipes import PRESETS, original
 
 
@@ -46,6 +47,7 @@ class Crops(str, Enum):
 
 
 PresetName = Enum("PresetName", {name.upper(): name for name in PRESETS}, type=str)  # type: ignore[misc]
+Schedule = Enum("Schedule", {name.upper(): name for name in CHOICES["schedule"]}, type=str)  # type: ignore[misc]
 DEFAULT_RECIPE = PresetName(original().name)
 
 

@@ -25,6 +25,7 @@ CHOICES = {
     "mean_crop": ("centre", "aligned"),
     "colour_noise_scale": ("stdev", "eigenvalue"),
     "shuffle": ("once", "full", "block"),
+    "schedule": ("events", "quarters", "milestones", "plateau"),
     "test_crops": (10, 1),
 }
 
@@ -147,7 +148,17 @@ class Recipe:
     weight_decay: float = 0.0005  # P 5
     bias_weight_decay: float = 0.0  # code: biases are built without decay
     rate_inside_velocity: bool = True  # P 5: a drop of the rate leaves the velocity as it is; torch's SGD shrinks it at once
+    layer_rates: Mapping[str, float] = field(default_factory=dict)  # P 5: equal for all; a layer's factor, 0 freezes it
+
+    # Schedule: when the rates drop
+    schedule: Literal["events", "quarters", "milestones", "plateau"] = "events"  # #145: by hand, as its log has it
     events: tuple[Event, ...] = field(default=EVENTS_145)
+    milestones: tuple[int, ...] = ()  # epochs after which all rates drop
+    milestone_factor: float = 0.1  # P 5: divided by 10
+    plateau_factor: float = 0.1  # P 5: divided by 10
+    plateau_patience: int = 5  # epochs without improvement; not published
+    plateau_improvement: float = 0.001  # of the top-1 error, 0-1; not published
+    plateau_drops: int = 3  # P 5: "reduced three times"
 
     # Augmentation and order
     mirror: bool = True  # P 4.1; governs the test views too
@@ -164,6 +175,7 @@ class Recipe:
         self._check_layers()
         self._check_shape()
         self._check_numbers()
+        self._check_schedule()
         for name, choices in CHOICES.items():
             _require(getattr(self, name) in choices, f"{name} is {getattr(self, name)!r}, expected one of {choices}")
 
@@ -220,6 +232,25 @@ class Recipe:
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}, expected a number from 0 to below 1")
         _require(list(self.events) == sorted(self.events, key=lambda event: event.at), "events are not in order of time")
 
+    def _check_schedule(self) -> None:
+        unknown = [layer for layer in self.layer_rates if layer not in self.layers]
+        _require(not unknown, f"layer_rates names unknown layers {unknown}, expected some of {', '.join(self.layers)}")
+        for layer, factor in self.layer_rates.items():
+            _require(0 <= factor < math.inf, f"layer_rates.{layer} is {factor}, expected a number from 0 on")
+        for name in ("milestone_factor", "plateau_factor"):
+            _require(0 < getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, expected a number above 0 and at most 1")
+        _require(self.plateau_patience >= 1, f"plateau_patience is {self.plateau_patience}, expected at least 1 epoch")
+        _require(0 <= self.plateau_improvement < 1, f"plateau_improvement is {self.plateau_improvement}, expected a share of 0-1")
+        _require(self.plateau_drops >= 0, f"plateau_drops is {self.plateau_drops}, expected a number from 0 on")
+        needed = self.schedule == "milestones"
+        _require(needed or not self.milestones, f"milestones are for schedule 'milestones', but it is {self.schedule!r}")
+        _require(bool(self.milestones) or not needed, "schedule 'milestones' needs some, such as milestones = [30, 60, 80]")
+        inside = [milestone for milestone in self.milestones if 0 < milestone < self.epochs]
+        _require(
+            list(self.milestones) == sorted(set(inside)),
+            f"milestones are {list(self.milestones)}, expected rising epochs above 0 and below {self.epochs}",
+        )
+
     @property
     def maps(self) -> tuple[str, ...]:
         """The layers that make maps: conv and local ones."""
@@ -245,7 +276,7 @@ class Recipe:
         return 1 if layer == self.layers[0] or layer in self.reads_both_towers else self.towers
 
     def rates_at(self, step: int, total_steps: int) -> Rates:
-        """Return the rates of one step.
+        """Return the rates of one step by the events alone; `schedule.rates_at` knows the other schedules and the layers' own.
 
         step: steps already made, 0 to total_steps - 1. An event takes hold on the first step at or after its share.
         """
@@ -289,18 +320,35 @@ def _plain(value: Any) -> Any:
 
 def _typed(name: str, value: Any, default: Any) -> Any:
     """Bring a value read from TOML or JSON to the kind of its field's default."""
-    wrong = RecipeError(f"recipe field {name} is {value!r}, expected something like {_plain(default)!r}")
     if name == "events":
         return _typed_events(value)
+    typed = _like(value, default, none_allowed=name.startswith("init_"))
+    if typed is None:
+        example = EXAMPLES.get(name, _plain(default))
+        raise RecipeError(f"recipe field {name} is {value!r}, expected something like {example!r}")
+    return typed
+
+
+EXAMPLES: dict[str, Any] = {"milestones": [30, 60, 80], "layer_rates": {"conv1": 0.1}}  # of fields that are empty by default
+
+
+def _like(value: Any, default: Any, *, none_allowed: bool = False) -> Any:
+    """Return a value in the default's kind, whole numbers as floats where those are meant; None where it is of another kind."""
     if isinstance(default, tuple):
-        if not isinstance(value, (list, tuple)):
-            raise wrong
-        return tuple(None if inner == "default" else inner for inner in value)
+        return _like_tuple(value, default, none_allowed) if isinstance(value, (list, tuple)) else None
+    if isinstance(default, Mapping):
+        typed = {key: _like(inner, 1.0) for key, inner in value.items()} if isinstance(value, Mapping) else {"": None}
+        return None if None in typed.values() else typed
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if type(value) is not type(default):
-        raise wrong
-    return value
+    return value if type(value) is type(default) else None
+
+
+def _like_tuple(values: Any, default: tuple[Any, ...], none_allowed: bool) -> tuple[Any, ...] | None:
+    kind = next((inner for inner in default if inner is not None), 0)  # milestones, empty by default, are whole numbers
+    gone = [none_allowed and inner in ("default", None) for inner in values]
+    typed = tuple(None if none else _like(inner, kind) for inner, none in zip(values, gone, strict=True))
+    return typed if [inner is None for inner in typed] == gone else None
 
 
 def _typed_events(values: Any) -> tuple[Event, ...]:

@@ -20,11 +20,14 @@ from alexnet_cli.core.devices import Precision, settle
 from alexnet_cli.core.errors import ElsewhereError, RunError
 from alexnet_cli.core.evaluate import Evaluation, evaluate
 from alexnet_cli.core.health import DataWait, FlatLoss, LossWatch
+from alexnet_cli.core.initial import initial_tensors, start_from
 from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
+from alexnet_cli.core.recipe import Rates
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.resume import ResumeState, load_resume
 from alexnet_cli.core.run_folder import MetricsLog
 from alexnet_cli.core.save import write_state, write_weights
+from alexnet_cli.core.schedule import after_epoch, rates_at
 from alexnet_cli.core.step import step_on
 from alexnet_cli.core.store import Store, open_store, read_stats
 from alexnet_cli.core.towers import Ballot, Layout
@@ -68,6 +71,9 @@ class Session:
         colours = _colours(options.data, layout.device, job.precision)
         self.state = new_state(job.recipe, len(self.train_store.classes), job.precision, colours, layout, job.seed)
         self.progress = self._take_up() if job.continued else {}
+        if job.initial:
+            own = initial_tensors(job.initial) if layout.rank == 0 else {}
+            start_from(self.state.network, layout.tensors_from_first(own))
         self.log = MetricsLog(job.folder.metrics, int(self.progress.get("metrics_bytes", 0))) if layout.rank == 0 else None
         self.timer, self.pace, self.ballot = CheckpointTimer(options.checkpoint_every), Pace(), Ballot(layout)
         self.losses, self.data_wait = LossWatch(layout, self.steps_per_epoch), DataWait()
@@ -148,7 +154,7 @@ class Session:
                     break
 
     def _step(self, batch: Batch, drawn: ViewDraws, epoch: int) -> None:
-        rates = self.job.recipe.rates_at(self.state.step, self.total_steps)
+        rates = self._rates_at(self.state.step)
         self.losses.add(*step_on(self.state, batch, drawn, rates))
         self._mark_device()
         step = self.state.step
@@ -163,6 +169,9 @@ class Session:
             self._end_epoch()
         self._decide()
 
+    def _rates_at(self, step: int) -> Rates:
+        return rates_at(self.job.recipe, step, self.total_steps, self.state.plateau)
+
     def _mark_device(self) -> None:
         if self.layout.device.type == "cuda":
             self.device_mark = torch.cuda.Event()
@@ -174,7 +183,7 @@ class Session:
 
     def _log_step(self, epoch: int, loss: float, wrong: float) -> None:
         assert self.log is not None
-        rates = self.job.recipe.rates_at(self.state.step - 1, self.total_steps)
+        rates = self._rates_at(self.state.step - 1)
         pace = self.pace.row()
         row = {
             "kind": "step",
@@ -217,7 +226,17 @@ class Session:
         accuracy, better = self._evaluate()
         if better:
             self.state.best = accuracy
+        self._watch_plateau(accuracy)
         self._write_weights(accuracy, best=better)
+
+    def _watch_plateau(self, accuracy: dict[str, float]) -> None:
+        drops = self.state.plateau.drops
+        if accuracy:
+            self.state.plateau = after_epoch(self.state.plateau, self.job.recipe, accuracy["val_top1_error"])
+        if self.log and self.state.plateau.drops > drops:
+            self.reporter.note(
+                f"the error has stopped improving: the rates drop, time {drops + 1} of {self.job.recipe.plateau_drops}"
+            )
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
         """Test on the centre crop, log it, and say whether it is the best so far; without labels it always is."""

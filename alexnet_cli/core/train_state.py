@@ -17,6 +17,7 @@ from alexnet_cli.core.model import AlexNet, dropout_keys
 from alexnet_cli.core.optim import UpdateRule
 from alexnet_cli.core.recipe import Rates, Recipe
 from alexnet_cli.core.resume import ResumeState
+from alexnet_cli.core.schedule import PlateauState
 from alexnet_cli.core.snapshot import Snapshot
 from alexnet_cli.core.towers import GradientSums, Layout
 from alexnet_cli.core.views import Colours
@@ -28,7 +29,8 @@ class TrainState:
 
     network, update, scaler: weights, velocities, and float16's scale of the loss. sums: adds up the gradients of all
     replicas. seed: of every draw. step: steps made.
-    best: figures of the best epoch so far, empty before the first. colours: mean and components of the training pictures.
+    best: figures of the best epoch so far, empty before the first. plateau: what the schedule of that name remembers.
+    colours: mean and components of the training pictures.
     """
 
     network: AlexNet
@@ -40,6 +42,7 @@ class TrainState:
     scaler: torch.amp.GradScaler | None = None
     step: int = 0
     best: dict[str, float] = field(default_factory=dict)
+    plateau: PlateauState = field(default_factory=PlateauState)
 
     @property
     def layout(self) -> Layout:
@@ -76,7 +79,8 @@ def train_step(
         logits_BK = logits_BK.to(state.precision.dtype)
         loss = F.cross_entropy(logits_BK, labels_B) * share
         wrong = (logits_BK.detach().argmax(1) != labels_B).to(loss.dtype).mean() * share
-    (loss if state.scaler is None else state.scaler.scale(loss)).backward()
+    if loss.requires_grad:  # not where tower b is frozen whole and tower a goes on with fc8
+        (loss if state.scaler is None else state.scaler.scale(loss)).backward()
     state.sums.finish()
     state.update.step(state.scaler)
     state.step += 1
@@ -96,7 +100,7 @@ def take_state(state: TrainState) -> tuple[Snapshot, dict[str, Any]]:
     tensors |= {f"velocities/{name}": value for name, value in velocities.items()}
     scale = state.scaler.state_dict() if state.scaler else {}
     own = {"step": state.step, "seed": state.seed, "best": dict(state.best), "rates": dict(state.update.rates), "scaler": scale}
-    return Snapshot(tensors), {**own, "environment": environment(state)}
+    return Snapshot(tensors), {**own, "plateau": state.plateau.to_dict(), "environment": environment(state)}
 
 
 def load_state(state: TrainState, saved: ResumeState) -> None:
@@ -113,6 +117,7 @@ def load_state(state: TrainState, saved: ResumeState) -> None:
         rates = _whole_rates(saved.progress["rates"], state)
         state.update.load({name: held("velocities", name) for name in state.update.parameters}, rates)
         state.step, state.best = int(saved.progress["step"]), dict(saved.progress["best"])
+        state.plateau = PlateauState.from_dict(saved.progress["plateau"])
     except (KeyError, RuntimeError) as error:
         raise RunError(f"the saved state is not that of this run's recipe and data: {error}") from error
     if state.scaler and saved.progress["scaler"]:
