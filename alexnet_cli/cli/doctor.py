@@ -23,6 +23,9 @@ PACKAGES = (
     "typer",
     "rich",
     "scikit-learn",
+    "pyarrow",
+    "matplotlib",
+    "tensorboard",
     "simplejpeg",
     "cykooz-resizer",
 )

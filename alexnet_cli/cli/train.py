@@ -112,6 +112,9 @@ CheckpointEveryOption = Annotated[
         callback=check_checkpoint_every,
     ),
 ]
+TensorboardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Write events too, for: tensorboard --logdir runs; needs alexnet-cli[tensorboard].")
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file with fields of the recipe, such as a run's recipe.toml.", show_default="none"),
@@ -141,6 +144,7 @@ def train(
     log_every: LogEveryOption = 20,
     checkpoint_every: CheckpointEveryOption = "10",
     keep: KeepOption = 1,
+    tensorboard: TensorboardOption = False,
     config: ConfigOption = None,
     print_config: PrintConfigOption = False,
     quiet: QuietOption = False,
@@ -183,6 +187,7 @@ def train(
             log_every=log_every,
             checkpoint_every=checkpoint_every,
             keep=keep,
+            tensorboard=tensorboard,
         )
         result = train_network(options, reporter)
         if place is None:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from alexnet_cli.core.config import read_config, write_config
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import AlexNetError, ElsewhereError, RecipeError, RunError
+from alexnet_cli.core.events import find_writer
 from alexnet_cli.core.lock import held
 from alexnet_cli.core.meeting import leave_ranks
 from alexnet_cli.core.pace import StopRequest
@@ -70,6 +71,8 @@ def _begin(options: TrainOptions, ranks: Ranks, precision: Precision, stack: Exi
     folder, continued = choose_folder(options.runs, options.run, resume=options.resume, auto_resume=options.auto_resume)
     recipe, seed = _settled(options, folder, continued, reporter)
     _require_trainable(recipe, ranks)
+    if options.tensorboard:
+        find_writer()
     job = Job(options, recipe, seed, folder, continued, precision)
     busy = RunError(f"another alexnet train is writing to {folder.path}", hint="wait for it, or choose another --run NAME")
     stack.enter_context(held(folder.path, busy))

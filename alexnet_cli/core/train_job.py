@@ -16,7 +16,7 @@ class TrainOptions:
     torchrun has started them. towers: 2 for a tower on each rank of a pair, 1 for both on each; None for 2 where the ranks can be
     paired. precision, workers: as on the command line. override: continue with another recipe or other data than the run was
     started with. limit_steps: the global step after which to stop, without shortening the schedule. checkpoint_every: minutes
-    ("10") or steps ("500steps"). keep: states for a resume beside the newest.
+    ("10") or steps ("500steps"). keep: states for a resume beside the newest. tensorboard: write its events.
     """
 
     data: Path
@@ -36,6 +36,7 @@ class TrainOptions:
     log_every: int = 20
     checkpoint_every: str = "10"
     keep: int = 1
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
