@@ -22,7 +22,7 @@ class What(str, Enum):
 def plot(
     run: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN...", help="Names or folders of runs to compare.", show_default="the newest run"),
+        typer.Argument(metavar="RUN", help="Names or folders of runs to compare.", show_default="the newest run"),
     ] = None,
     what: Annotated[What, typer.Option("--what", help="Top-1 error, loss, or top-5 error, which is measured on val only.")] = (
         What.ERROR
