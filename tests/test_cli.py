@@ -379,6 +379,12 @@ def test_doctor_lists_what_is_there() -> None:
     assert isinstance(document["warnings"], list)
 
 
+def test_doctor_says_how_to_get_what_is_optional() -> None:
+    """Packages that are not installed are named, with the one command that installs them."""
+    assert doctor._missing([]) == "all installed"
+    assert doctor._missing(["plot", "parquet"]) == "matplotlib, pyarrow not installed: pip install 'alexnet-cli[plot,parquet]'"
+
+
 def test_doctor_warns_of_what_will_hurt() -> None:
     """A missing compiler, a missing GPU, a full disk and a small /dev/shm are each named with a remedy."""
     findings = {
