@@ -222,7 +222,7 @@ def test_rows_after_the_checkpoint_are_cut_off(data, tmp_path):
 
 
 def test_log_table_and_events_agree_after_a_resume(data, tmp_path):
-    """metrics.csv has a line for each row, each epoch 16 parameters' ratios, and TensorBoard has the losses and conv1's pictures."""
+    """metrics.csv has each row, the rows of weights are those of the saved state, and TensorBoard has losses and pictures."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -234,10 +234,16 @@ def test_log_table_and_events_agree_after_a_resume(data, tmp_path):
     assert [(row["kind"], row["step"]) for row in table] == [(row["kind"], str(row["step"])) for row in log]
     weights = rows(tmp_path, kind="weights")
     assert [row["step"] for row in weights] == [5] * 16 + [10] * 16
-    assert all(1e-6 < row["ratio"] < 0.1 for row in weights if row["parameter"].endswith("weight"))
+    saved = load_file(tmp_path / "run" / "resume" / "10.safetensors")
+    rates = json.loads((tmp_path / "run" / "resume" / "10.json").read_text())["rates"]
+    for row in weights[16:]:
+        name = row["parameter"]
+        change = rates[name] * saved[f"velocities/{name}"].double().abs().mean().item()
+        assert row["mean_change"] == pytest.approx(change, rel=1e-4)
+        assert row["ratio"] == pytest.approx(change / saved[f"weights/{name}"].double().abs().mean().item(), rel=1e-4)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
-    assert [event.step for event in events.Images("conv1")] == [5, 10]
+    assert [event.step for event in events.Images("conv1")] == [5, 7, 10]  # each epoch, and where it was stopped
     assert [event.value for event in events.Scalars("loss/train")] == pytest.approx(losses(tmp_path))
 
 

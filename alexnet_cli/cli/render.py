@@ -250,7 +250,7 @@ class _TrainingBar(_Bar):
 
         from alexnet_cli.cli.live import TrainingProgress
 
-        return TrainingProgress(lambda: training_cells(self.figures), Console(stderr=True))
+        return TrainingProgress(lambda: training_cells(dict(self.figures)), Console(stderr=True))  # drawn by another thread
 
 
 def training_cells(figures: dict[str, float]) -> list[tuple[str, str]]:

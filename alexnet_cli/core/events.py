@@ -1,12 +1,14 @@
 """A training for TensorBoard; the only file that imports it."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alexnet_cli.core.errors import AlexNetError
+from alexnet_cli.core.files import error_number, write_error
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,6 +26,7 @@ TAGS = {
     "images_per_second": "speed/images_per_second",
     "data_wait": "speed/data_wait",
 }
+OF_WEIGHTS = ("mean_weight", "mean_change", "ratio")  # a chart for each parameter
 
 
 def find_writer() -> "type[SummaryWriter]":
@@ -46,23 +49,34 @@ class Events:
 
     def __init__(self, folder: Path, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         is_new = not any(folder.glob("events.out.tfevents.*"))
-        self._writer = find_writer()(str(folder), purge_step=None if is_new else step + 1)
+        self._folder = folder
+        with self._writing():
+            self._writer = find_writer()(str(folder), purge_step=None if is_new else step + 1)
         for row in rows if is_new else ():
             self.write(row)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add the figures of a row of the log."""
-        for name, tag in TAGS.items():
-            if row.get(name) is not None:
-                self._writer.add_scalar(tag, row[name], row["step"])
-        if row["kind"] == "weights":
-            for name in ("mean_weight", "mean_change", "ratio"):
-                self._writer.add_scalar(f"{name}/{row['parameter']}", row[name], row["step"])
+        tags = {name: f"{name}/{row['parameter']}" for name in OF_WEIGHTS} if row["kind"] == "weights" else TAGS
+        with self._writing():
+            for name, tag in tags.items():
+                if row.get(name) is not None:
+                    self._writer.add_scalar(tag, row[name], row["step"])
 
     def picture(self, name: str, image: "Image.Image", step: int) -> None:
         """Add a picture."""
-        self._writer.add_image(name, np.asarray(image), step, dataformats="HWC")
+        with self._writing():
+            self._writer.add_image(name, np.asarray(image), step, dataformats="HWC")
 
     def close(self) -> None:
         """Write out what is still held back."""
-        self._writer.close()
+        with self._writing():
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise DiskFullError where the disk refuses, which the writer's own thread finds and its next call raises."""
+        try:
+            yield
+        except OSError as error:
+            raise write_error(self._folder, error_number(error) or 0) from error
