@@ -68,8 +68,11 @@ def _processor_seconds(*arguments: str) -> float:
         "architecture",
         "config",
         "contact_sheet",
+        "curves",
         "digits",
         "images",
+        "metrics",
+        "plot",
         "prepare",
         "recipe",
         "run_folder",
@@ -380,6 +383,12 @@ def test_doctor_lists_what_is_there() -> None:
     document = json.loads(runner.invoke(app, ["doctor", "--json"]).stdout)
     assert document["packages"]["torch"] and document["devices"][-1]["name"] == "cpu" and document["free_disk"] > 0
     assert isinstance(document["warnings"], list)
+
+
+def test_doctor_says_how_to_get_what_is_optional() -> None:
+    """Packages that are not installed are named, with the one command that installs them."""
+    assert doctor._missing([]) == "all installed"
+    assert doctor._missing(["plot", "parquet"]) == "matplotlib, pyarrow not installed: pip install 'alexnet-cli[plot,parquet]'"
 
 
 def test_doctor_warns_of_what_will_hurt() -> None:

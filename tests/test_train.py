@@ -1,5 +1,6 @@
 """Training: two ranks against one device, interrupted against straight through, and what a run leaves on disk."""
 
+import csv
 import hashlib
 import json
 import os
@@ -297,6 +298,32 @@ def test_rows_after_the_checkpoint_are_cut_off(data, tmp_path):
     assert log.read_bytes().startswith(kept)
     assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4, 5, 6]
     assert max(losses(tmp_path)) < 99
+
+
+def test_log_table_and_events_agree_after_a_resume(data, tmp_path):
+    """metrics.csv has each row, the rows of weights are those of the saved state, and TensorBoard has losses and pictures."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(data, tmp_path, limit_steps=7, tensorboard=True)
+    run(data, tmp_path, recipe=None, resume=True, limit_steps=10, tensorboard=True)
+    log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["kind"], row["step"]) for row in table] == [(row["kind"], str(row["step"])) for row in log]
+    weights = rows(tmp_path, kind="weights")
+    assert [row["step"] for row in weights] == [5] * 16 + [10] * 16
+    saved = load_file(tmp_path / "run" / "resume" / "10.safetensors")
+    rates = json.loads((tmp_path / "run" / "resume" / "10.json").read_text())["rates"]
+    for row in weights[16:]:
+        name = row["parameter"]
+        change = rates[name] * saved[f"velocities/{name}"].double().abs().mean().item()
+        assert row["mean_change"] == pytest.approx(change, rel=1e-4)
+        assert row["ratio"] == pytest.approx(change / saved[f"weights/{name}"].double().abs().mean().item(), rel=1e-4)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Images("conv1")] == [5, 7, 10]  # each epoch, and where it was stopped
+    assert [event.value for event in events.Scalars("loss/train")] == pytest.approx(losses(tmp_path))
 
 
 def test_auto_resume_starts_then_continues_then_has_nothing_to_do(data, tmp_path):

@@ -159,6 +159,9 @@ InitLayersOption = Annotated[
         show_default="all, but for an fc8 of other classes",
     ),
 ]
+TensorboardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Write events too, for: tensorboard --logdir runs; needs alexnet-cli[tensorboard].")
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file with fields of the recipe, such as a run's recipe.toml.", show_default="none"),
@@ -199,6 +202,7 @@ def train(
     keep: KeepOption = 1,
     init: InitOption = None,
     init_layers: InitLayersOption = None,
+    tensorboard: TensorboardOption = False,
     config: ConfigOption = None,
     synthetic: SyntheticOption = False,
     print_config: PrintConfigOption = False,
@@ -251,6 +255,7 @@ def train(
             keep=keep,
             init=init,
             init_layers="all" if init_layers is None else init_layers,
+            tensorboard=tensorboard,
         )
         if synthetic:
             return _try_speed(options, reporter, silent=place is not None and place.rank > 0)

@@ -6,6 +6,7 @@ from alexnet_cli.core.batches import require_prepared
 from alexnet_cli.core.config import read_config, write_config
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import AlexNetError, ElsewhereError, RecipeError, RunError
+from alexnet_cli.core.events import find_writer
 from alexnet_cli.core.initial import Initial, choose_initial
 from alexnet_cli.core.lock import held
 from alexnet_cli.core.meeting import leave_ranks
@@ -74,6 +75,8 @@ def _begin(options: TrainOptions, ranks: Ranks, precision: Precision, stack: Exi
     folder, continued = choose_folder(options.runs, options.run, resume=options.resume, auto_resume=options.auto_resume)
     recipe, seed = _settled(options, folder, continued, reporter)
     _require_trainable(recipe, ranks)
+    if options.tensorboard:
+        find_writer()
     stores = [open_store(options.data, split) for split in ("train", "val")]
     for store in stores:
         require_prepared(store, recipe)

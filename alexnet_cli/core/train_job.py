@@ -18,7 +18,7 @@ class TrainOptions:
     paired. precision, workers: as on the command line. override: continue with another recipe or other data than the run was
     started with. limit_steps: the global step after which to stop, without shortening the schedule. checkpoint_every: minutes
     ("10") or steps ("500steps"). keep: states for a resume beside the newest. init: weights to start from, a file, a run or its
-    name; init_layers: which layers of them, "all" or such as "conv1-conv5".
+    name; init_layers: which layers of them, "all" or such as "conv1-conv5". tensorboard: write its events.
     """
 
     data: Path
@@ -40,6 +40,7 @@ class TrainOptions:
     keep: int = 1
     init: str | None = None
     init_layers: str = ALL
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)

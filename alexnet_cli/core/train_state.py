@@ -9,7 +9,7 @@ import numpy as np
 import PIL
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import RunError
@@ -85,6 +85,14 @@ def train_step(
     state.update.step(state.scaler)
     state.step += 1
     return loss.detach(), wrong.detach()
+
+
+def last_change(state: TrainState) -> tuple[dict[str, nn.Parameter], dict[str, Tensor], dict[str, float]]:
+    """Return parameters and velocities as held here, and by every parameter's name the rate of the last step, 0 if frozen."""
+    parameters = dict(state.network.named_parameters())
+    held = {name: state.update.rates.get(name, 0.0) * parameter.requires_grad for name, parameter in parameters.items()}
+    names = [f"{layer}.{kind}" for layer in state.network.recipe.layers for kind in ("weight", "bias")]
+    return parameters, state.update.velocities(), {name: held.get(name, 0.0) for name in names}
 
 
 def take_weights(state: TrainState) -> Snapshot:
