@@ -21,7 +21,7 @@ from alexnet_cli.core import draws, run_folder
 from alexnet_cli.core import train as train_module
 from alexnet_cli.core.checkpoint import load_weights
 from alexnet_cli.core.config import read_config
-from alexnet_cli.core.errors import CheckpointError, DeviceError, DiskFullError, RecipeError, RunError, StoreError
+from alexnet_cli.core.errors import CheckpointError, DataError, DeviceError, DiskFullError, RecipeError, RunError, StoreError
 from alexnet_cli.core.lock import held
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.prepare import prepare
@@ -524,7 +524,7 @@ def test_two_ranks_need_two_separate_towers(data, tmp_path, changes):
 
 def test_stores_are_not_warped(data, tmp_path):
     """A recipe that wants its pictures scaled otherwise than the store has them is refused."""
-    with pytest.raises(RecipeError, match="resize is 'warp'"):
+    with pytest.raises(DataError, match="was prepared with --resize short-side, recipe small expects warp"):
         run(data, tmp_path, recipe=narrow_small(resize="warp"))
 
 

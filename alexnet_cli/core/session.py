@@ -209,7 +209,7 @@ class Session:
             **pace,
         }
         self.log.write(row)
-        figures = {"epoch": epoch, "loss": loss, "error": wrong, "rate": rates.weights["fc8"], **pace}
+        figures = {"epoch": epoch, "loss": loss, "error": wrong, "rate": rates.weights[self.job.recipe.layers[-1]], **pace}
         figures |= memory_in_use(torch.cuda.memory_reserved(self.layout.device) if self.layout.device.type == "cuda" else 0)
         self.reporter.advance(0, **{name: value for name, value in figures.items() if value is not None})
         for warning in (self.flat_loss.warning(self.state.step, loss), self.data_wait.warning(pace["data_wait"], self.workers)):
