@@ -60,7 +60,7 @@ def test_cost_of_local_layers():
     assert rows["local4"].multiply_adds == 64 * 32 * 32 * 9
 
 
-@pytest.mark.parametrize(("stride", "padding", "side"), [(1, 1, 5), (2, 0, 2)])
+@pytest.mark.parametrize(("stride", "padding", "side"), [(1, 1, 5), (2, 0, 2), (3, 1, 2)])
 def test_a_local_layer_by_loops(stride, padding, side):
     """Each place has its own kernels and biases: what loops over places and outputs give."""
     x, weight, bias = (
