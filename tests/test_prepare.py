@@ -308,6 +308,17 @@ def test_other_arguments_are_refused(source, prepared, tmp_path):
     assert (out / "notes.txt").read_text() == "the user's own"
 
 
+def test_output_of_an_earlier_version(source, prepared, tmp_path):
+    """An output whose plan names neither size nor resize, as before there were such options, is one of 256 and short sides."""
+    out = shutil.copytree(prepared, tmp_path / "data")
+    plan = json.loads((out / "prepare.json").read_text())
+    assert (plan.pop("size"), plan.pop("resize")) == (256, "short_side")
+    (out / "prepare.json").write_text(json.dumps(plan))
+    assert prepare(source, out, workers=1).unchanged
+    refused("was prepared otherwise: size 256 there, 64 now", lambda: prepare(source, out, size=64, workers=1))
+    refused("was prepared otherwise: resize short_side there, warp now", lambda: prepare(source, out, resize="warp", workers=1))
+
+
 def test_interrupted_store_of_other_arguments(source, tmp_path):
     """An interrupted output is not continued with other arguments."""
     with pytest.raises(KeyboardInterrupt):

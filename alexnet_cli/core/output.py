@@ -33,16 +33,16 @@ from alexnet_cli.core.store import (
 PLAN_FILE = "prepare.json"
 REJECTED_FILE = "rejected.csv"
 MARK = "alexnet prepare"
+SQUARES_BEFORE = {"size": STORED_SIZE, "resize": "short_side"}  # what earlier versions made, and did not write down
 
 
 @dataclass(frozen=True)
 class Plan:
     """What decides every byte of an output; stored as `prepare.json`.
 
-    kind: of the source. quality: None for raw pictures. limit: None for all. listing: the source's
-    fingerprint, by part. pictures: to be
-    converted, by split. classes, per_class, holdout: the selection, None for all.
-    size, resize: of the stored squares.
+    kind: of the source. quality: None for raw pictures. limit: None for all. listing: the source's fingerprint, by part.
+    pictures: to be converted, by split. classes, per_class, holdout: the selection, None for all. size, resize: of the stored
+    squares.
     """
 
     kind: str
@@ -106,14 +106,14 @@ def claim(out: Path, plan: Plan, state: State) -> None:
 
 
 def read_plan(out: Path) -> dict[str, Any] | None:
-    """Return what `prepare.json` says, without the mark; None where there is none of ours."""
+    """Return what `prepare.json` says, without the mark, with what earlier versions left out; None where it is not ours."""
     try:
         content = json.loads((out / PLAN_FILE).read_bytes())
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or content.pop("made_by", None) != MARK:
         return None
-    return content
+    return {**SQUARES_BEFORE, **content}
 
 
 def finished(folder: Path) -> bool:
