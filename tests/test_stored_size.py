@@ -51,6 +51,22 @@ def test_a_small_store_from_end_to_end(source, tmp_path):
     assert alexnet("info", data, "--verify", "--contact-sheet", tmp_path / "sheet.png")[0] == 0
 
 
+def test_a_store_of_large_pictures(source, tmp_path):
+    """Pictures of 1024x1024, whose sums of products pass 32 bits, have numpy's mean and colours; 1025 is too large."""
+    data = tmp_path / "data"
+    assert alexnet("prepare", source, "--out", data, "--size", 1024, "--resize", "warp", "--limit", 2, "--workers", 1)[0] == 0
+    store, stats = open_store(data, "train"), read_stats(data)
+    images = np.stack([store.image(index) for index in range(len(store))])
+    assert images.shape == (2, 1024, 1024, 3)
+    np.testing.assert_allclose(stats.mean, images.mean(axis=0).transpose(2, 0, 1), rtol=1e-6)
+    covariance = np.cov(images.reshape(-1, 3).T.astype(float), bias=True)
+    np.testing.assert_allclose(stats.color_stdevs, np.sqrt(np.linalg.eigvalsh(covariance))[::-1], rtol=1e-5)
+    code, output, _ = alexnet("info", data, "--verify", "--json")
+    assert code == 0
+    assert json.loads(output)["stores"][0]["verified"]["statistics"] == "ok"
+    assert alexnet("prepare", source, "--out", tmp_path / "larger", "--size", 1025)[0] == 2
+
+
 def test_train_refuses_another_size(source, tmp_path):
     """A recipe for 256x256 does not begin on a store of 32x32, and the hint names the option."""
     assert alexnet("prepare", source, "--out", tmp_path / "data", "--size", 32, "--workers", 1)[0] == 0

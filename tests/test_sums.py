@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from alexnet_cli.core.conversion import CHUNK
 from alexnet_cli.core.sums import FEW, PixelSums
@@ -52,6 +53,20 @@ def test_largest_products_fit():
     sums = summed([flat(255, 255, 255)] * 3)
     assert (sums.products == 3 * 255 * 255 * 65536).all()
     assert (sums.pixels == 3 * 255).all()
+
+
+@pytest.mark.parametrize("size", [257, 300, 1024])
+def test_larger_pictures(size):
+    """Sums over pictures of more than 65,536 pixels, whose products together pass 32 bits, are those of numpy in 64 bits."""
+    white = np.full((size, size, 3), 255, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    sums = PixelSums.of_few(size)
+    for image in (white, noise):
+        sums.add(image)
+    rows = np.concatenate([white.reshape(-1, 3), noise.reshape(-1, 3)]).astype(np.int64)
+    np.testing.assert_array_equal(sums.products, rows.T @ rows)
+    np.testing.assert_array_equal(sums.pixels, 255 + noise.astype(np.int64))
+    assert sums.products.max() > 2**32
 
 
 def test_order_and_partition_do_not_matter():

@@ -67,7 +67,7 @@ KindOption = Annotated[
 FormatOption = Annotated[
     Format, typer.Option("--format", help="jpeg: small; raw: nothing to decode, 196,608 bytes each, 267 GB for ImageNet.")
 ]
-SizeOption = Annotated[int, typer.Option("--size", min=8, max=256, help="Side of the stored squares; 32 for the recipe tiny.")]
+SizeOption = Annotated[int, typer.Option("--size", min=8, max=1024, help="Side of the stored squares; 32 for the recipe tiny.")]
 ResizeOption = Annotated[
     Resize,
     typer.Option(

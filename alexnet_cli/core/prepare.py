@@ -42,7 +42,7 @@ from alexnet_cli.core.store_writer import COMMIT_PICTURES, StoreWriter
 
 SILENT = Reporter()
 EVERYTHING = Selection()
-SIZES = range(8, 257)  # sums of products of larger pictures would not fit their 32 bits
+SIZES = range(8, 1025)
 SKIP = 'repair or remove it, or skip such pictures with "--on-error skip"'
 
 

@@ -1,6 +1,7 @@
 """Exact sums over stored pictures, and the mean image and colour components that follow from them.
 
 Sums of integers do not depend on the order of the pictures, so any number of workers and interruptions gives the same bits.
+Legend: H, W, C channels, N pixels.
 """
 
 import math
@@ -15,6 +16,7 @@ from alexnet_cli.core.images import STORED_SIZE
 if TYPE_CHECKING:
     from alexnet_cli.core.store import Stats
 
+PART = 1 << 16  # pixels whose products fit 32 bits: 255 * 255 * 65,536 < 2 ** 32
 FEW = 257  # pictures whose sums fit 16 bits: 257 * 255 = 65,535
 
 
@@ -23,7 +25,7 @@ class PixelSums:
     """Sums over `count` pictures.
 
     pixels: int64 (size, size, 3), per place and channel; uint16 in sums `of_few`. products: int64 (3, 3), of channel times channel
-    over all pixels; it holds 2.1 thousand million pictures.
+    over all pixels; it holds 2.1 thousand million pictures of 256x256, 135 million of 1024x1024.
     """
 
     count: int = 0
@@ -41,15 +43,16 @@ class PixelSums:
         return cls(pixels=np.zeros(_shape(size), dtype=np.uint16))
 
     def add(self, image_HWC: NDArray[np.uint8]) -> None:
-        """Add one picture, uint8 (size, size, 3), of up to 256x256 pixels."""
+        """Add one picture, uint8 (size, size, 3)."""
         self.count += 1
         self.pixels += image_HWC
-        # One picture's products fit 32 bits (255 * 255 * 256 * 256 < 2**32), and integers keep BLAS and its threads out.
-        channels = np.empty((3, image_HWC.shape[0] * image_HWC.shape[1]), dtype=np.uint32)
-        channels[:] = image_HWC.reshape(-1, 3).T
-        for row in range(3):
-            self.products[row, row:] += np.einsum("n,jn->j", channels[row], channels[row:])
-            self.products[row:, row] = self.products[row, row:]
+        pixels_NC = image_HWC.reshape(-1, 3)
+        for first in range(0, len(pixels_NC), PART):
+            # Integers keep BLAS and its threads out.
+            channels = np.ascontiguousarray(pixels_NC[first : first + PART].T, dtype=np.uint32)
+            for row in range(3):
+                self.products[row, row:] += np.einsum("n,jn->j", channels[row], channels[row:])
+                self.products[row:, row] = self.products[row, row:]
 
     def merge(self, other: "PixelSums") -> None:
         """Add what another worker has summed."""
