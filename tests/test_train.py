@@ -401,6 +401,21 @@ def test_existing_name_is_refused(data, tmp_path):
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "conv5 makes maps of 1 pixels, expected 3 or more"),
+        ({"paddings": (0,) * 5}, "conv2 makes maps of 0 pixels, expected 3"),
+    ],
+)
+def test_an_impossible_network_is_refused(data, tmp_path, changes, message):
+    """No run is begun where nothing is left to pool: of 32 pixels conv1 makes 7, pooled 3; conv2 makes of these 1 or none."""
+    with pytest.raises(RecipeError, match=message) as caught:
+        run(data, tmp_path / "runs", recipe=narrow(input_size=32, **changes))
+    assert "input_size" in caught.value.hint
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("name", ["run", None])
 def test_nothing_to_resume(data, tmp_path, name):
     """--resume fails where there is nothing to continue, and writes nothing."""

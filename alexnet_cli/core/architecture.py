@@ -75,7 +75,10 @@ def _map_row(recipe: Recipe, layer: str, read: tuple[int, int, int]) -> LayerRow
     operations = (kind, *recipe.operations(layer))
     smallest = recipe.pool_size if "pool" in operations else 1
     if size < smallest:
-        raise RecipeError(f"{layer} makes maps of {max(size, 0)} pixels, expected {smallest} or more: the picture is too small")
+        raise RecipeError(
+            f"{layer} makes maps of {max(size, 0)} pixels, expected {smallest} or more: the picture is too small",
+            hint="use a larger input_size, or smaller kernels, strides or pooling",
+        )
     pooled = pooled_size(size, recipe.pool_size, recipe.pool_stride) if "pool" in operations else size
     inputs = read[0] // recipe.groups(layer)
     weights = channels * inputs * kernel * kernel

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 
+from alexnet_cli.core.architecture import layer_table
 from alexnet_cli.core.batches import require_prepared
 from alexnet_cli.core.config import read_config, write_config
 from alexnet_cli.core.devices import Precision
@@ -130,6 +131,7 @@ def _changes(recipe: Recipe, seed: int, options: TrainOptions) -> str:
 
 def _require_trainable(recipe: Recipe, ranks: Ranks) -> None:
     """Refuse what a recipe can say of other networks, but this training cannot do."""
+    layer_table(recipe, 1)  # refuses layers to which nothing is left to read, whatever the classes
     if ranks.split and (recipe.towers != 2 or recipe.lrn_crosses_towers):
         raise RecipeError(
             "a tower on each rank needs a recipe of two towers whose normalisation does not cross them",
