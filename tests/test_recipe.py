@@ -170,6 +170,7 @@ def test_impossible_recipes(changes, message):
         ({"epochs": "many"}, "recipe field epochs is 'many', expected something like 91"),
         ({"channels": 96}, "recipe field channels is 96"),
         ({"channels": ["a", 256, 384, 384, 256]}, r"recipe field channels is \['a', 256"),
+        ({"channels": ["96", "256", "384", "384", "256"]}, r"recipe field channels is \['96', '256'"),
         ({"channels": ["default", 256, 384, 384, 256]}, "recipe field channels is"),
         ({"hidden": [4096, True]}, "recipe field hidden is"),
         ({"reads_both_towers": [3]}, "recipe field reads_both_towers is"),
