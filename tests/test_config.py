@@ -4,7 +4,8 @@ import pytest
 
 from alexnet_cli.core.config import read_config, write_config
 from alexnet_cli.core.errors import RecipeError
-from alexnet_cli.core.recipe import Event, Recipe
+from alexnet_cli.core.rates import Event
+from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import PRESETS
 
 

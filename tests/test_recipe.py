@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from alexnet_cli.core.errors import RecipeError
-from alexnet_cli.core.recipe import LAYERS, Event, Recipe
+from alexnet_cli.core.rates import Event
+from alexnet_cli.core.recipe import LAYERS, Recipe
 from alexnet_cli.core.recipes import PRESETS, original, paper, preset, small
 
 STEPS_PER_EPOCH = 10_010  # ILSVRC-2012: 1,281,167 images in batches of 128, the last one short

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from alexnet_cli.core.errors import RecipeError
-from alexnet_cli.core.recipe import LAYERS, Event
-from alexnet_cli.core.recipes import original, paper, small
+from alexnet_cli.core.rates import Event
+from alexnet_cli.core.recipe import LAYERS
+from alexnet_cli.core.recipes import original, paper, small, tiny
 from alexnet_cli.core.schedule import PlateauState, after_epoch, rates_at, require_possible
 
 START = PlateauState()
@@ -60,6 +61,14 @@ def test_quarters(epoch, conv1, others, conv1_bias, biases, noise):
     assert rates.weights == pytest.approx({**dict.fromkeys(LAYERS, others), "conv1": conv1}, rel=3e-4)
     assert rates.biases == pytest.approx({**dict.fromkeys(LAYERS, biases), "conv1": conv1_bias})
     assert rates.colour_noise == noise
+
+
+def test_quarters_freeze_the_first_layer_by_any_name():
+    """The layer that is frozen early is the recipe's first, whatever it is called."""
+    recipe = replace(tiny(), layers=("conv_in", "conv2", "local3", "local4", "fc5"), schedule="quarters")
+    rates = rates_at(recipe, 999, 1000, START)
+    assert (rates.weights["conv_in"], rates.biases["conv_in"]) == (0, 0)
+    assert set(rates.weights) == set(recipe.layers)
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 1), (299, 1), (300, 0.1), (599, 0.1), (600, 0.01), (899, 0.01)])

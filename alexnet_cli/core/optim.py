@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from alexnet_cli.core.recipe import Rates, Recipe
+from alexnet_cli.core.rates import Rates
+from alexnet_cli.core.recipe import Recipe
 
 
 class UpdateRule:

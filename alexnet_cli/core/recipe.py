@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from alexnet_cli.core.errors import RecipeError
+from alexnet_cli.core.rates import EVENTS_145, Event, events_from, rates_after
+from alexnet_cli.core.rates import Rates as Rates  # session asks for it here
 
 STORED_SIZE = 256  # P 2: shorter side 256, central 256x256
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")  # P 3.5
@@ -33,54 +35,6 @@ CHOICES = {
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise RecipeError(message)
-
-
-@dataclass(frozen=True)
-class Event:
-    """A change of the rates from one moment of the training on.
-
-    at: share of all steps that lies before it, 0-1, so that it keeps its place when the run is shortened.
-    layers: whose rates change, none for all. weight_factor, bias_factor: rate divided by the initial one from now on; a
-    bias_factor of None leaves the biases as they are. colour_noise: its strength from now on; None leaves it as it is.
-    """
-
-    at: float
-    layers: tuple[str, ...] = ()
-    weight_factor: float = 1.0
-    bias_factor: float | None = None
-    colour_noise: float | None = None
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.at <= 1, f"event at {self.at}, expected a share of the training between 0 and 1")
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What one step uses: learning rate of each layer's weights and biases, and the strength of the colour noise."""
-
-    weights: Mapping[str, float]
-    biases: Mapping[str, float]
-    colour_noise: float
-
-
-def _per_145(drop_at: float, *, of: float = 91) -> float:
-    return drop_at / of
-
-
-# #145's log: 0.01 until epoch 25, /10 there, at 51 and at 79; conv1 and the colour noise leave early; stopped after 91.
-EVENTS_145 = (
-    Event(_per_145(25), weight_factor=0.1),
-    Event(_per_145(51), weight_factor=0.01),
-    Event(_per_145(67), layers=("conv1",), weight_factor=0.001, colour_noise=0.0),
-    Event(_per_145(72), layers=("conv1",), weight_factor=0.0, bias_factor=0.0),
-    Event(_per_145(79), layers=LAYERS[1:], weight_factor=0.001),
-)
-# P 5: divided by ten three times, equal for all layers. The text gives no epochs: those of #145's log, of 90.
-EVENTS_PAPER = tuple(
-    Event(_per_145(epoch, of=90), weight_factor=factor, bias_factor=factor)
-    for epoch, factor in ((25, 0.1), (51, 0.01), (79, 0.001))
-)
-EVENTS_SMALL = (Event(0.7, weight_factor=0.1, bias_factor=0.1), Event(0.9, weight_factor=0.01, bias_factor=0.01))
 
 
 @dataclass(frozen=True)
@@ -275,23 +229,17 @@ class Recipe:
         """How many independent halves the layer's channels fall into: 1 where it reads both towers and for the first."""
         return 1 if layer == self.layers[0] or layer in self.reads_both_towers else self.towers
 
+    def initial_rates(self) -> Rates:
+        """Return what the first step uses where no event and no layer's own factor says otherwise."""
+        biases = self.learning_rate * self.bias_rate_factor
+        return Rates(dict.fromkeys(self.layers, self.learning_rate), dict.fromkeys(self.layers, biases), self.colour_noise)
+
     def rates_at(self, step: int, total_steps: int) -> Rates:
         """Return the rates of one step by the events alone; `schedule.rates_at` knows the other schedules and the layers' own.
 
-        step: steps already made, 0 to total_steps - 1. An event takes hold on the first step at or after its share.
+        step: steps already made, 0 to total_steps - 1.
         """
-        weights = {layer: self.learning_rate for layer in self.layers}
-        biases = {layer: self.learning_rate * self.bias_rate_factor for layer in self.layers}
-        noise = self.colour_noise
-        for event in self.events:
-            if step < math.ceil(event.at * total_steps - 1e-6):  # a share of a third is no exact number
-                break
-            for layer in event.layers or self.layers:
-                weights[layer] = self.learning_rate * event.weight_factor
-                if event.bias_factor is not None:
-                    biases[layer] = self.learning_rate * self.bias_rate_factor * event.bias_factor
-            noise = noise if event.colour_noise is None else min(event.colour_noise, self.colour_noise)
-        return Rates(weights, biases, noise)
+        return rates_after(self.initial_rates(), self.events, step, total_steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for TOML or JSON: lists for tuples, no key where a value is None, "default" in lists."""
@@ -321,7 +269,7 @@ def _plain(value: Any) -> Any:
 def _typed(name: str, value: Any, default: Any) -> Any:
     """Bring a value read from TOML or JSON to the kind of its field's default."""
     if name == "events":
-        return _typed_events(value)
+        return events_from(value)
     typed = _like(value, default, none_allowed=name.startswith("init_"))
     if typed is None:
         example = EXAMPLES.get(name, _plain(default))
@@ -349,10 +297,3 @@ def _like_tuple(values: Any, default: tuple[Any, ...], none_allowed: bool) -> tu
     gone = [none_allowed and inner in ("default", None) for inner in values]
     typed = tuple(None if none else _like(inner, kind) for inner, none in zip(values, gone, strict=True))
     return typed if [inner is None for inner in typed] == gone else None
-
-
-def _typed_events(values: Any) -> tuple[Event, ...]:
-    try:
-        return tuple(Event(**{**value, "layers": tuple(value.get("layers", ()))}) for value in values)
-    except (TypeError, AttributeError) as error:
-        raise RecipeError(f"recipe field events is {values!r}, expected tables with at, layers, weight_factor") from error

@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from alexnet_cli.core.errors import RecipeError
-from alexnet_cli.core.recipe import EVENTS_145, EVENTS_PAPER, EVENTS_SMALL, LAYERS, Event, Recipe
+from alexnet_cli.core.rates import EVENTS_145, EVENTS_PAPER, EVENTS_SMALL, Event
+from alexnet_cli.core.recipe import LAYERS, Recipe
 
 RELU_NORM_POOL = ("activation lrn pool", "activation lrn pool", "activation", "activation", "activation pool")
 RELU_POOL_NORM = ("activation pool lrn", "activation pool lrn", "activation", "activation", "activation pool")

@@ -11,24 +11,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alexnet_cli.core.errors import RecipeError
-from alexnet_cli.core.recipe import Event, Rates, Recipe
+from alexnet_cli.core.rates import Event, Rates, rates_after
+from alexnet_cli.core.recipe import Recipe
 
 FINE = 1_000_000  # steps into which a training is cut to look at its schedule
 
 
-def quarters() -> tuple[Event, ...]:
+def quarters(first: str = "conv1") -> tuple[Event, ...]:
     """Return the authors' later schedule, which needs no hand (their net #170).
 
     In four equal quarters the weights' rate falls to a 250th: .01, .001587, .000252, .00004. The biases' is divided by ten at
-    half time. The colour noise ends after epoch 68 and conv1 is frozen after epoch 74 of 95.
+    half time. The colour noise ends after epoch 68, and the first layer is frozen after epoch 74 of 95.
     """
     step = 250 ** (-1 / 3)
     return (
         Event(1 / 4, weight_factor=step),
         Event(2 / 4, weight_factor=step**2, bias_factor=0.1),
-        Event(68 / 95, layers=("conv1",), weight_factor=step**2, colour_noise=0.0),
+        Event(68 / 95, layers=(first,), weight_factor=step**2, colour_noise=0.0),
         Event(3 / 4, weight_factor=step**3),
-        Event(74 / 95, layers=("conv1",), weight_factor=0.0, bias_factor=0.0),
+        Event(74 / 95, layers=(first,), weight_factor=0.0, bias_factor=0.0),
     )
 
 
@@ -80,7 +81,7 @@ def rates_at(recipe: Recipe, step: int, total_steps: int, plateau: PlateauState)
 
     step: steps already made, 0 to total_steps - 1. plateau: the state after the last whole epoch.
     """
-    rates = replace(recipe, events=events_of(recipe, plateau)).rates_at(step, total_steps)
+    rates = rates_after(recipe.initial_rates(), events_of(recipe, plateau), step, total_steps)
     factors = {layer: recipe.layer_rates.get(layer, 1.0) for layer in rates.weights}
     return Rates(
         {layer: rate * factors[layer] for layer, rate in rates.weights.items()},
@@ -96,7 +97,7 @@ def events_of(recipe: Recipe, plateau: PlateauState) -> tuple[Event, ...]:
         return (Event(0.0, weight_factor=factor, bias_factor=factor),)
     if recipe.schedule == "milestones":
         return milestones(recipe.milestones, recipe.epochs, recipe.milestone_factor)
-    return quarters() if recipe.schedule == "quarters" else recipe.events
+    return quarters(recipe.layers[0]) if recipe.schedule == "quarters" else recipe.events
 
 
 def require_possible(recipe: Recipe, *, labelled: bool) -> None:

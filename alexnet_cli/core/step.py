@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from alexnet_cli.core.batches import Batch
-from alexnet_cli.core.recipe import Rates
+from alexnet_cli.core.rates import Rates
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_state import TrainState, train_step
 from alexnet_cli.core.views import ViewDraws, training_views

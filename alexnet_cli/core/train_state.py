@@ -15,7 +15,8 @@ from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import RunError
 from alexnet_cli.core.model import AlexNet, dropout_keys
 from alexnet_cli.core.optim import UpdateRule
-from alexnet_cli.core.recipe import Rates, Recipe
+from alexnet_cli.core.rates import Rates
+from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.resume import ResumeState
 from alexnet_cli.core.schedule import PlateauState
 from alexnet_cli.core.snapshot import Snapshot
