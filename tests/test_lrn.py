@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from alexnet_cli.core.lrn import cross_map_norm, spatial_norm
+from alexnet_cli.core.lrn import banded_sum, cross_map_norm, shifted_sum, spatial_norm
 
 
 def slow_cross_map(x, size, coefficient, beta, k, groups):
@@ -82,6 +82,53 @@ def test_across_places_agrees_with_slow_reference(dtype, bound):
     (gradient,) = torch.autograd.grad(result, x, upstream)
     (exact_gradient,) = torch.autograd.grad(expected, exact, upstream.double())
     assert distance(gradient, exact_gradient) <= bound
+
+
+@pytest.mark.parametrize(("size", "channels", "groups"), [(5, 16, 1), (5, 16, 2), (3, 6, 3), (9, 6, 2), (5, 2, 2), (1, 4, 1)])
+def test_both_forms_of_the_sum(size, channels, groups):
+    """The processor's product and CUDA's slices both add up each map's window, channel by channel, in its own group alone."""
+    torch.manual_seed(4)
+    values = torch.rand(2, channels, 3, 4, dtype=torch.float64)
+    width = channels // groups
+    expected = torch.zeros_like(values)
+    for one in range(channels):
+        for other in range(channels):
+            if one // width == other // width and abs(one - other) <= size // 2:
+                expected[:, one] += values[:, other]
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        laid_out = values.contiguous(memory_format=memory_format)
+        torch.testing.assert_close(shifted_sum(laid_out, size, groups), expected)
+        torch.testing.assert_close(banded_sum(laid_out, size, groups, torch.float64), expected)
+
+
+def test_the_slices_keep_float32():
+    """Sums by slices are as exact as float32 is, and lie in memory as the maps do."""
+    torch.manual_seed(5)
+    values = (torch.rand(2, 96, 5, 5) * 1000).to(memory_format=torch.channels_last)
+    result = shifted_sum(values, 5, 2)
+    assert result.dtype == torch.float32
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert distance(result, banded_sum(values.double(), 5, 2, torch.float64)) <= 1e-6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-3)])
+def test_across_maps_on_a_gpu(dtype, bound, compiled):
+    """On CUDA, compiled or not, values and gradients are those of the formula in float64."""
+    torch.manual_seed(0)
+    x = (torch.randn(3, 16, 6, 5) * 60).to(dtype)
+    upstream = torch.randn(3, 16, 6, 5).to(dtype)
+    exact = x.double().requires_grad_()
+    expected = slow_cross_map(exact, 5, 2e-4, 0.75, 2.0, 2)
+    on_gpu = x.cuda().requires_grad_()
+    norm = torch.compile(cross_map_norm, dynamic=False) if compiled else cross_map_norm
+    result = norm(on_gpu, coefficient=2e-4, groups=2)
+    assert distance(result.cpu(), expected) <= bound
+    (gradient,) = torch.autograd.grad(result, on_gpu, upstream.cuda())
+    (exact_gradient,) = torch.autograd.grad(expected, exact, upstream.double())
+    assert distance(gradient.cpu(), exact_gradient) <= bound
 
 
 def test_under_autocast_float32_stays_float32():

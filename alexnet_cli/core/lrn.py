@@ -3,11 +3,13 @@
 Both are y = x * (k + S(c x^2)) ** -beta, where S sums over a window that is clipped at the borders and c is the coefficient.
 S is its own transpose, so the gradient needs the same sum once more:
 dx = dy * base ** -beta - 2 beta c x * S(dy * x * base ** (-beta - 1)), base = k + S(c x^2).
-Across maps, S is a matrix product of the channels with a banded 0/1 matrix, the fastest form there is on a processor; across
-places it is two poolings, along the columns and along the rows. All but that matrix product is computed in float32 (float64 for
-float64), also where the values are stored in fewer bits. The functions are plain enough for torch.compile to fuse.
+Across maps, S is a matrix product of the channels with a banded 0/1 matrix, the fastest form there is on a processor; compiled
+for CUDA it is a sum of shifted slices, which torch.compile fuses with what surrounds it, as it does not a product. The CUDA form
+has not been timed on a GPU. Across places S is two poolings, along the columns and along the rows. All but that matrix product
+is computed in float32 (float64 for float64), also where the values are stored in fewer bits. The functions are plain enough for
+torch.compile to fuse.
 
-Legend: B batch, C channels, H, W.
+Legend: B batch, G groups, C channels (of a group where there is a G), H, W, N the B * H * W places.
 """
 
 import math
@@ -103,6 +105,26 @@ def _window_sum(values_BCHW: Tensor, window: str, size: int, groups: int, produc
         half = size // 2
         columns = F.avg_pool2d(values_BCHW, (size, 1), 1, (half, 0), count_include_pad=True)
         return F.avg_pool2d(columns, (1, size), 1, (0, half), count_include_pad=True) * float(size * size)
+    # Uncompiled, each slice would be several passes over memory.
+    if values_BCHW.device.type == "cuda" and torch.compiler.is_compiling():
+        return shifted_sum(values_BCHW, size, groups)
+    return banded_sum(values_BCHW, size, groups, product_type)
+
+
+def shifted_sum(values_BCHW: Tensor, size: int, groups: int) -> Tensor:
+    """Sum each map and its size // 2 neighbours on both sides, within its group, by slices shifted along the channels."""
+    values_BHWGC = values_BCHW.permute(0, 2, 3, 1).unflatten(3, (groups, -1))
+    sums_BHWGC = values_BHWGC
+    for shift in range(1, min(size // 2, values_BHWGC.shape[4] - 1) + 1):
+        # Each slice is padded by itself: of one padded copy for all, compiled code would keep that copy for the gradient.
+        later = F.pad(values_BHWGC[..., shift:], (0, shift))
+        earlier = F.pad(values_BHWGC[..., :-shift], (shift, 0))
+        sums_BHWGC = sums_BHWGC + later + earlier
+    return sums_BHWGC.flatten(3).permute(0, 3, 1, 2)
+
+
+def banded_sum(values_BCHW: Tensor, size: int, groups: int, product_type: torch.dtype) -> Tensor:
+    """Return the same sums by a matrix product in `product_type`."""
     B, C, H, W = values_BCHW.shape
     values_NC = values_BCHW.permute(0, 2, 3, 1).reshape(-1, C).to(product_type)
     band = _band(C // groups, size, values_NC)
