@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alexnet_cli.cli.command import SIGNALLED, running
+from alexnet_cli.cli.dry_run import show_dry_run
 from alexnet_cli.cli.options import (
     DEFAULT_RECIPE,
     RECIPE_HELP,
@@ -131,6 +132,11 @@ ConfigOption = Annotated[
     typer.Option("--config", help="TOML file with fields of the recipe, such as a run's recipe.toml.", show_default="none"),
 ]
 PrintConfigOption = Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe as TOML and exit.")]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Write nothing; say what the training would take: memory, disk, bytes exchanged, time."),
+]
+DryRunJsonOption = Annotated[bool, typer.Option("--json", help="Print what --dry-run finds as one JSON document.")]
 
 
 def train(
@@ -158,16 +164,21 @@ def train(
     keep: KeepOption = 1,
     config: ConfigOption = None,
     print_config: PrintConfigOption = False,
+    dry_run: DryRunOption = False,
+    as_json: DryRunJsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Train the network on prepared pictures.
 
-    Ctrl-C once saves and stops; --resume goes on. A flag counts before --config, and --config before --recipe. Also under
-    torchrun, on one machine or several: torchrun --nproc-per-node 2 -m alexnet_cli train ...
+    --dry-run says beforehand what it will take. Ctrl-C once saves and stops; --resume goes on. A flag counts before --config,
+    and --config before --recipe. Also under torchrun, on one machine or several: torchrun --nproc-per-node 2 -m alexnet_cli
+    train ...
     """
     if resume and auto_resume:
         raise typer.BadParameter("--resume and --auto-resume exclude each other: the first demands a run, the second may start one")
+    if as_json and not dry_run:
+        raise typer.BadParameter("--json is for --dry-run: a training keeps its figures in metrics.jsonl")
     place = place_from()
     with running(quiet=quiet or (place is not None and place.rank > 0), debug=debug) as reporter:
         order = shuffle.value if shuffle else None
@@ -200,6 +211,8 @@ def train(
             checkpoint_every=checkpoint_every,
             keep=keep,
         )
+        if dry_run:
+            return None if place is not None and place.rank > 0 else show_dry_run(options, reporter, as_json)
         result = train_network(options, reporter)
         if place is None:
             _print(result)
