@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.train import TrainOptions, train
 from tests.networks import NARROW, narrow_small
 from tests.pictures import make_source
+from tests.stores import change
 
 COUNTS = {"train": {"cat": 20, "dog": 16}, "val": {"cat": 4, "dog": 3}}
 RECIPE = narrow_small(epochs=3)
@@ -87,16 +89,28 @@ def test_a_real_run_takes_what_was_foretold(data, tmp_path):
     assert log <= foretold.disk["log"] <= 1.6 * log
 
 
-def test_a_run_to_be_continued(data, tmp_path):
+def test_a_run_to_be_continued(data, tmp_path, monkeypatch):
     """After 7 of 15 steps 8 are left, and two tests; the disk that its own files take counts as free."""
     train(options(data, tmp_path, limit_steps=7))
     before = everything(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     found = dry_run(options(data, tmp_path, resume=True, recipe=None))
     assert found.continued and found.recipe == RECIPE
     assert (found.course.done, found.course.steps_left, found.course.tests_left) == (7, 8, 2)
     own = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
-    assert found.free_disk == pytest.approx(shutil.disk_usage(tmp_path).free + own, abs=1e9)
+    assert found.free_disk == 1000 + own
     assert everything(tmp_path) == before
+
+
+def test_without_labels_nothing_is_tested(data, tmp_path):
+    """A val of unknown classes is neither measured nor reckoned with, and is warned of."""
+    unknown = Path(shutil.copytree(data, tmp_path / "data"))
+    change(unknown / "val", b"labels", np.full(7, -1, "<i4").tobytes())
+    found = dry_run(options(unknown, tmp_path / "runs"))
+    assert found.measured.speed.test_pass == 0
+    assert found.duration.left == pytest.approx(15 * found.measured.speed.step)
+    assert any("has no labels" in line for line in list_warnings(found))
 
 
 def test_refusals_are_those_of_a_training(data, tmp_path):
@@ -122,7 +136,7 @@ def test_warnings(found):
     assert not [line for line in list_warnings(found) if "memory" in line or "disk" in line]
     small = replace(found, free_memory=1_000_000, free_disk=2_000_000, free_for_pictures=0)
     lines = list_warnings(small)
-    assert sum("1.00 MB are free: a smaller --batch-size" in line or "1 MB are free" in line for line in lines) == 1
+    assert sum("of memory, 1 MB are free: a smaller --batch-size" in line for line in lines) == 1
     assert sum("of disk, 2 MB are free" in line for line in lines) == 1
     assert sum("--shuffle block" in line for line in lines) == 1
     by_blocks = replace(small, recipe=replace(RECIPE, shuffle="block"))
@@ -160,3 +174,15 @@ def test_command_in_json(data, tmp_path):
 def test_json_alone_is_refused(data, tmp_path):
     """`--json` without `--dry-run` is wrong usage."""
     assert "--json is for --dry-run" in command(data, tmp_path, "--json", code=2).stderr
+
+
+def test_other_ranks_of_torchrun_are_silent(data, tmp_path, monkeypatch):
+    """Started by torchrun, rank 0 alone foretells; the others end at once and say nothing."""
+    place = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in {**place, "TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    result = command(data, tmp_path, "--dry-run")
+    assert (result.stdout, result.stderr) == ("", "")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert "tower b on rank 1" in command(data, tmp_path, "--dry-run").stdout

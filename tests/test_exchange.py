@@ -86,6 +86,7 @@ def test_spread_of_a_recipe():
     assert spread_over(original(), 1, 2) == Spread(1, 1, 128)
     assert spread_over(original(), 3, 1) == Spread(3, 1, 128)
     assert spread_over(replace(original(), lrn_crosses_towers=True), 2, None).towers == 1
+    assert spread_over(original(), None, None).world == 2 and spread_over(narrow(batch_size=1), None, None).world == 1
 
 
 def test_impossible_spreads():

@@ -29,7 +29,10 @@ def info(
     ] = None,
     recipe: Annotated[PresetName, typer.Option("--recipe", help=RECIPE_HELP)] = DEFAULT_RECIPE,
     num_classes: Annotated[int, typer.Option("--classes", min=2, help="Classes of the network of --recipe.")] = 1000,
-    gpus: Annotated[int, typer.Option("--gpus", min=1, help="Ranks of which to say what each sends in a step of training.")] = 2,
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", min=1, help="Ranks of which to say what each sends in a step of training.", show_default="2"),
+    ] = None,
     towers: Annotated[
         int | None,
         typer.Option(
@@ -90,7 +93,7 @@ def _store_folders(path: Path) -> list[Path]:
     return [folder for folder in candidates if (folder / "data.mdb").is_file()]
 
 
-def _show_recipe(recipe: Recipe, num_classes: int, ranks: tuple[int, int | None], as_json: bool) -> None:
+def _show_recipe(recipe: Recipe, num_classes: int, ranks: tuple[int | None, int | None], as_json: bool) -> None:
     from alexnet_cli.core.architecture import layer_table
 
     layers, spread = layer_table(recipe, num_classes), spread_over(recipe, *ranks)
@@ -158,7 +161,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(str(extent) for extent in (shape if shape[1:] != (1, 1) else shape[:1]))
 
 
-def _show_weights(path: Path, ranks: tuple[int, int | None], as_json: bool) -> None:
+def _show_weights(path: Path, ranks: tuple[int | None, int | None], as_json: bool) -> None:
     from alexnet_cli.core import checkpoint
     from alexnet_cli.core.architecture import layer_table
 

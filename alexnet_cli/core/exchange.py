@@ -70,15 +70,16 @@ class Spread:
         return f"tower {'ab'[rank % 2]} on rank {rank}" if self.split else f"both towers on rank {rank}"
 
 
-def spread_over(recipe: Recipe, gpus: int, towers: int | None, precision: str = "fp32") -> Spread:
+def spread_over(recipe: Recipe, gpus: int | None, towers: int | None, precision: str = "fp32") -> Spread:
     """Return how `train` would spread a recipe over so many ranks.
 
-    towers: 2, 1, or None for 2 where the recipe has two that can be parted. Raises DeviceError for an odd number of ranks that
+    gpus: None for two, as the paper's, or one for a batch that cannot be shared. towers: 2, 1, or None for 2 where the recipe has two that can be parted. Raises DeviceError for an odd number of ranks that
     are to be paired, RecipeError for a recipe that cannot be parted, or whose batch has fewer pictures than there are ranks.
     """
     parts = recipe.towers == 2 and not recipe.lrn_crosses_towers
     if towers == 2 and not parts:
         raise RecipeError(f"recipe {recipe.name} cannot be parted into two towers", hint="use --towers 1")
+    gpus = gpus or min(2, recipe.batch_size)
     towers = 1 if gpus == 1 else towers or (2 if parts else 1)
     if gpus % towers:
         raise DeviceError(f"{gpus} ranks cannot be paired, a tower on each", hint="use an even number, or --towers 1")
