@@ -21,11 +21,9 @@ def print_by_rank(title: str, names: Sequence[str], columns: Sequence[dict[str, 
 
 def alike(names: Sequence[str], columns: Sequence[object]) -> tuple[list[str], list[int]]:
     """Bring ranks that have the same figures together: the name of each kind of rank, and the first of its ranks."""
-    first: dict[str, int] = {}
-    others: dict[int, int] = {}
+    members: dict[str, list[int]] = {}
     for index, column in enumerate(columns):
-        known = first.setdefault(repr(column), index)
-        others[known] = others.get(known, -1) + 1
-    return [names[index] + (f" and {others[index]} like it" if others[index] else "") for index in first.values()], [
-        *first.values()
-    ]
+        members.setdefault(repr(column), []).append(index)
+    firsts = [indices[0] for indices in members.values()]
+    more = [f" and {len(indices) - 1} like it" if len(indices) > 1 else "" for indices in members.values()]
+    return [names[first] + others for first, others in zip(firsts, more, strict=True)], firsts

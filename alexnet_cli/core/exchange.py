@@ -73,8 +73,9 @@ class Spread:
 def spread_over(recipe: Recipe, gpus: int | None, towers: int | None, precision: str = "fp32") -> Spread:
     """Return how `train` would spread a recipe over so many ranks.
 
-    gpus: None for two, as the paper's, or one for a batch that cannot be shared. towers: 2, 1, or None for 2 where the recipe has two that can be parted. Raises DeviceError for an odd number of ranks that
-    are to be paired, RecipeError for a recipe that cannot be parted, or whose batch has fewer pictures than there are ranks.
+    gpus: None for two, as the paper's, or one for a batch that cannot be shared. towers: 2, 1, or None for 2 where the recipe
+    has two that can be parted. Raises DeviceError for an odd number of ranks that are to be paired, RecipeError for a recipe
+    that cannot be parted, or whose batch has fewer pictures than there are ranks.
     """
     parts = recipe.towers == 2 and not recipe.lrn_crosses_towers
     if towers == 2 and not parts:
