@@ -26,7 +26,8 @@ from alexnet_cli.core.compiler import compile_problem
 from alexnet_cli.core.devices import Precision, choose_device, cpu_flags, settle
 from alexnet_cli.core.model import AlexNet, dropout_keys
 from alexnet_cli.core.optim import UpdateRule
-from alexnet_cli.core.recipe import Recipe, original
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import original
 
 NUM_CLASSES = 1000
 Step = Callable[[], object]
@@ -39,7 +40,7 @@ def our_step(recipe: Recipe, images: Tensor, labels: Tensor, precision: Precisio
         network.compile_normalisation()
     update = UpdateRule(dict(network.named_parameters()), recipe)
     update.set_rates(recipe.rates_at(0, 1000))
-    keys = dropout_keys(0, 0, images.device)
+    keys = dropout_keys(network.recipe, 0, 0, images.device)
 
     def step() -> None:
         with precision.autocast(images.device):

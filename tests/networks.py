@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from alexnet_cli.core.meeting import join_ranks, leave_ranks
-from alexnet_cli.core.recipe import Recipe, original, small
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import original, small
 from alexnet_cli.core.towers import Layout
 
 NARROW = {"channels": (8, 16, 24, 24, 16), "hidden": (32, 32)}

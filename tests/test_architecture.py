@@ -5,7 +5,8 @@ import torch
 
 from alexnet_cli.core.architecture import LayerRow, layer_table, pooled_size
 from alexnet_cli.core.model import AlexNet
-from alexnet_cli.core.recipe import Recipe, original, paper
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import original, paper
 
 ONE_TOWER = dataclasses.replace(original(), towers=1)
 HALF_145 = Recipe(towers=1, channels=(48, 128, 192, 192, 256))
@@ -13,8 +14,7 @@ TORCHVISION = Recipe(
     towers=1,
     channels=(64, 192, 384, 256, 256),
     input_padding=(2, 2),
-    layer1=("conv", "relu", "pool"),
-    layer2=("conv", "relu", "pool"),
+    follows=("activation pool", "activation pool", "activation", "activation", "pool activation"),
     dropout_before=True,
 )
 CAFFE = Recipe(input_size=227, input_padding=(0, 0))

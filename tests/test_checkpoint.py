@@ -14,19 +14,19 @@ from safetensors import safe_open
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
 
-from alexnet_cli.core.architecture import layer_table
+from alexnet_cli.core.architecture import layer_table, parameter_shapes
 from alexnet_cli.core.checkpoint import (
     Weights,
     build_network,
     find_weights,
     load_weights,
-    parameter_shapes,
     resolve_weights,
     save_weights,
 )
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import CheckpointError
-from alexnet_cli.core.recipe import Recipe, original
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import original
 from alexnet_cli.core.towers import Layout
 
 CPU = torch.device("cpu")

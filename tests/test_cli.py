@@ -68,11 +68,15 @@ def _processor_seconds(*arguments: str) -> float:
         "architecture",
         "config",
         "contact_sheet",
+        "curves",
         "digits",
         "images",
+        "metrics",
+        "plot",
         "prepare",
         "recipe",
         "run_folder",
+        "schedule",
         "sources",
         "store",
         "verify",
@@ -107,11 +111,16 @@ def test_version(flag: str) -> None:
         ["train", "--epochs", "0"],
         ["train", "--batch-size", "0"],
         ["train", "--learning-rate", "-1"],
-        ["train", "--gpus", "3"],
+        ["train", "--gpus", "0"],
+        ["train", "--towers", "3"],
+        ["train", "--init", "x", "--resume"],
         ["train", "--recipe", "caffe"],
+        ["train", "--schedule", "cosine"],
         ["train", "--precision", "int8"],
         ["train", "--device", "tpu"],
         ["train", "--resume", "--auto-resume"],
+        ["train", "--resume", "--init", "a"],
+        ["train", "--init-layers", "conv1"],
         ["train", "--limit-steps", "0"],
         ["train", "--log-every", "0"],
         ["train", "--checkpoint-every", "often"],
@@ -376,6 +385,12 @@ def test_doctor_lists_what_is_there() -> None:
     assert isinstance(document["warnings"], list)
 
 
+def test_doctor_says_how_to_get_what_is_optional() -> None:
+    """Packages that are not installed are named, with the one command that installs them."""
+    assert doctor._missing([]) == "all installed"
+    assert doctor._missing(["plot", "parquet"]) == "matplotlib, pyarrow not installed: pip install 'alexnet-cli[plot,parquet]'"
+
+
 def test_doctor_warns_of_what_will_hurt() -> None:
     """A missing compiler, a missing GPU, a full disk and a small /dev/shm are each named with a remedy."""
     findings = {
@@ -426,6 +441,54 @@ def test_shuffle_flag() -> None:
     assert [_resolved("--recipe", name)["shuffle"] for name in ("original", "paper", "small")] == ["once", "full", "full"]
     assert [_resolved("--shuffle", name)["shuffle"] for name in ("once", "full", "block")] == ["once", "full", "block"]
     assert runner.invoke(app, ["train", "--shuffle", "epoch"]).exit_code == 2
+
+
+def test_set_reaches_every_kind_of_field(tmp_path: Path) -> None:
+    """Numbers, texts with and without quotes, lists and parts of tables are set over the file, and come back by --config."""
+    (tmp_path / "part.toml").write_text("lrn_k = 3.0\nlrn_size = 7\nlayer_rates = {conv1 = 0.5, conv2 = 0.25}\n")
+    words = ["lrn_k=1", "shuffle=full", 'mean = "channel"', "milestones=[30, 60]", "channels=[48,128,192,192,128]", "mirror=false"]
+    words += ["layer_rates.conv1=0", "layer_rates.fc8=10", 'activation="tanh"']
+    arguments = ["--config", str(tmp_path / "part.toml"), "--schedule", "milestones", "--epochs", "90"]
+    got = _resolved(*arguments, *(part for word in words for part in ("--set", word)))
+    assert (got["lrn_k"], got["lrn_size"], got["shuffle"], got["mean"], got["mirror"]) == (1.0, 7, "full", "channel", False)
+    assert (got["schedule"], got["milestones"], got["channels"]) == ("milestones", [30, 60], [48, 128, 192, 192, 128])
+    assert got["layer_rates"] == {"conv1": 0.0, "conv2": 0.25, "fc8": 10.0}
+    assert got["activation"] == "tanh"
+    (tmp_path / "mine.toml").write_text(tomli_w.dumps(got))
+    assert _resolved("--config", str(tmp_path / "mine.toml")) == got
+
+
+def test_set_may_repeat_a_flag() -> None:
+    """The same said twice is no contradiction."""
+    assert _resolved("--epochs", "3", "--set", "epochs=3", "--set", "epochs = 3")["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["lrn_kk=1"], "--set lrn_kk=1: the recipe has no field 'lrn_kk'", "did you mean lrn_k?"),
+        (["learning_rates=1"], "no field 'learning_rates'", "did you mean learning_rate?"),
+        (["zzz=1"], "no field 'zzz'", "shows every field there is"),
+        (["seed=1"], "no field 'seed'", "use --seed"),
+        (["lrn_k"], "--set lrn_k: expected FIELD=VALUE", "for example --set lrn_k=1"),
+        (["=1"], "expected FIELD=VALUE", ""),
+        (["lrn_k="], "'' is not a TOML value", ""),
+        (["mirror=True"], "'True' is not a TOML value", "write 0.1, true"),
+        (["milestones=[30"], "'[30' is not a TOML value", ""),
+        (["lrn_k=1\nmomentum=2"], "is not a TOML value", ""),
+        (["epochs=many"], "recipe field epochs is 'many', expected something like 91", ""),
+        (["epochs.x=1"], "epochs has no parts", "set it as a whole: --set epochs=..."),
+        (["layer_rates.conv9=1"], "layer_rates names unknown layers ['conv9']", ""),
+        (["milestones=[30,60]"], "milestones are for schedule 'milestones', but it is 'events'", ""),
+        (["epochs=5", "--epochs", "6"], "epochs is set to both 6 and 5", "say it once, by a flag or by --set"),
+        (["lrn_k=1", "--set", "lrn_k=2"], "lrn_k is set to both 1 and 2", ""),
+    ],
+)
+def test_wrong_assignments_are_refused(arguments: list[str], message: str, hint: str) -> None:
+    """What --set cannot mean is refused with what was found, and the nearest name where there is one."""
+    result = runner.invoke(app, ["train", "--print-config", "--set", *arguments])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in result.stderr and hint in result.stderr
 
 
 def test_epochs_default_to_the_recipes() -> None:

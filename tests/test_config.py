@@ -4,7 +4,8 @@ import pytest
 
 from alexnet_cli.core.config import read_config, write_config
 from alexnet_cli.core.errors import RecipeError
-from alexnet_cli.core.recipe import PRESETS, Event, Recipe
+from alexnet_cli.core.recipe import Event, Recipe
+from alexnet_cli.core.recipes import PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -18,12 +19,15 @@ def test_recipe_survives_the_file(tmp_path, name):
 
 
 def test_every_kind_of_field_survives(tmp_path):
-    """PyTorch's defaults (None), single-layer events and uneven numbers come back as they were."""
+    """PyTorch's defaults (None), events of one layer or none, tables and uneven numbers come back as they were."""
     recipe = Recipe(
         init_stdevs=(None,) * 8,
         init_biases=(0.1,) * 8,
         learning_rate=1 / 3,
-        events=(Event(0.5, layers=("conv1",), bias_factor=0.25),),
+        events=(Event(0.5, layers=("conv1",), bias_factor=0.25), Event(0.75, layers=(), colour_noise=0.0)),
+        schedule="milestones",
+        milestones=(30, 60),
+        layer_rates={"conv1": 0.1, "fc8": 2.0},
     )
     write_config(tmp_path / "recipe.toml", recipe.to_dict())
     assert Recipe.from_dict(read_config(tmp_path / "recipe.toml")) == recipe

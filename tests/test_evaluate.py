@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexnet_cli.core.checkpoint import Weights, build_network, parameter_shapes
+from alexnet_cli.core.architecture import parameter_shapes
+from alexnet_cli.core.checkpoint import Weights, build_network
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import DataError, StoreError
 from alexnet_cli.core.evaluate import Evaluation, evaluate, match_classes, score

@@ -10,7 +10,8 @@ from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import DeviceError, RecipeError
 from alexnet_cli.core.exchange import Spread, held_tensors, sent_per_step, spread_over
 from alexnet_cli.core.model import AlexNet
-from alexnet_cli.core.recipe import Recipe, original
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import original
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_state import new_state, train_step
 from alexnet_cli.core.views import Colours, draw_views, training_views

@@ -8,7 +8,8 @@ from PIL import Image
 from alexnet_cli.core.checkpoint import Weights
 from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.filters import draw_filters
-from alexnet_cli.core.recipe import Recipe, original
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import original
 
 TIMES = 6  # 16 kernels of 11 pixels and 17 gaps are 193 pixels; six times that is the first beyond 1,000
 

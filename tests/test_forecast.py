@@ -9,11 +9,12 @@ from alexnet_cli.core.dry_run import LoneLayout
 from alexnet_cli.core.exchange import Spread
 from alexnet_cli.core.forecast import Course, Speed, disk_terms, duration, kept_per_picture, memory_terms
 from alexnet_cli.core.model import AlexNet, dropout_keys
-from alexnet_cli.core.recipe import Recipe, original, paper
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import original, paper, tiny
 from tests.networks import narrow
 
 IMAGENET = Course(pictures=1_281_167, test_pictures=50_000, batch_size=128, epochs=91)
-IMAGES = 5  # no layer has as many outputs
+IMAGES = 17  # a number that no other dimension has
 
 
 def test_steps_of_imagenet():
@@ -84,29 +85,40 @@ def test_activations_are_those_that_pytorch_keeps(recipe, precision, rank):
     assert saved(recipe, precision, layout) == IMAGES * sum(reckoned.values())
 
 
+def test_activations_of_local_layers_too():
+    """The same for `tiny`, whose local layers keep every place's window; but conv1's own padding is reckoned, and not laid out."""
+    spread = Spread(1, 1, IMAGES, "fp32")
+    reckoned = kept_per_picture(layer_table(tiny(), 7), spread, 0)
+    del reckoned["input"]
+    padding = 4 * 3 * (36 * 36 - 32 * 32)
+    assert saved(tiny(), "fp32", LoneLayout()) == IMAGES * (sum(reckoned.values()) - padding)
+
+
 def saved(recipe: Recipe, precision: str, layout: LoneLayout) -> int:
-    """Return the bytes of all tensors with a row for each image that autograd saves in a forward pass."""
+    """Return the bytes of all tensors of images that autograd saves in a forward pass."""
     network = AlexNet(recipe, 7, seed=0, layout=layout).to(memory_format=torch.channels_last)
     kept: dict[int, torch.Tensor] = {}
 
     def keep(value: torch.Tensor) -> torch.Tensor:
-        if len(value) == IMAGES:
+        if IMAGES in value.shape:
             kept[value.untyped_storage().data_ptr()] = value
         return value
 
-    views_BCHW = torch.randn(IMAGES, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    views_BCHW = torch.randn(IMAGES, 3, recipe.input_size, recipe.input_size).contiguous(memory_format=torch.channels_last)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value), Precision(precision).autocast(layout.device):
-        network(views_BCHW, dropout_keys(0, 0, layout.device))
+        network(views_BCHW, dropout_keys(recipe, 0, 0, layout.device))
     return sum(value.untyped_storage().nbytes() for value in kept.values())
 
 
 def test_disk_by_hand():
     """Two weights files with the mean image, two states of weights and velocities and one that is being written, and the log."""
-    terms = disk_terms(layer_table(original(), 1000), Spread(2, 2, 128, "bf16"), IMAGENET, side=256, keep=1, log_every=20)
+    terms = disk_terms(
+        layer_table(original(), 1000), Spread(2, 2, 128, "bf16"), IMAGENET, side=256, keep=1, log_every=20, weights_every=1000
+    )
     assert list(terms.values()) == [
         2 * (4 * 60_965_224 + 4 * 196_608),
         2 * 8 * 60_965_224,
         8 * 60_965_224,
-        (45_545 + 91 + 1) * 256,
+        (45_545 + 92 + 16 * (910 + 92)) * 340,
     ]
     assert list(terms)[1] == "2 states for --resume"

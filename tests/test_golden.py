@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.core.recipe import LAYERS, original
+from alexnet_cli.core.recipe import LAYERS
+from alexnet_cli.core.recipes import original
 from alexnet_cli.core.store import Stats, write_stats
 from alexnet_cli.core.train import TrainOptions, train
 from tests.networks import narrow

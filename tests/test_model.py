@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from alexnet_cli.core import dropout
-from alexnet_cli.core.model import AlexNet, dropout_keys, weight_shapes
-from alexnet_cli.core.recipe import LAYERS, Recipe, original, paper
+from alexnet_cli.core.architecture import parameter_shapes
+from alexnet_cli.core.model import AlexNet, dropout_keys
+from alexnet_cli.core.recipe import LAYERS, Recipe
+from alexnet_cli.core.recipes import original, paper
 from tests.networks import narrow
 
 CPU = torch.device("cpu")
@@ -61,9 +63,10 @@ def test_counts_of_the_paper():
     assert counts["conv1"] == 34_944 and counts["conv2"] == 307_456 and counts["conv3"] == 885_120
     assert counts["conv4"] == 663_936 and counts["conv5"] == 442_624
     assert counts["fc6"] == 37_752_832 and counts["fc7"] == 16_781_312 and counts["fc8"] == 4_097_000
-    assert weight_shapes(original(), 1000)["conv2"] == (256, 48, 5, 5)
-    assert weight_shapes(original(), 1000)["conv3"] == (384, 256, 3, 3)
-    assert weight_shapes(original(), 1000)["fc6"] == (4096, 9216)
+    shapes = parameter_shapes(original(), 1000)
+    assert shapes["conv2.weight"] == (256, 48, 5, 5)
+    assert shapes["conv3.weight"] == (384, 256, 3, 3)
+    assert shapes["fc6.weight"] == (4096, 9216)
 
 
 def test_one_tower_counts():
@@ -83,11 +86,11 @@ def test_two_towers_by_hand():
 def test_training_pass_drops_without_rescaling():
     """In training, dropped units are zero and the others are as they are (paper 4.2), not doubled."""
     network = AlexNet(narrow(), 7, seed=0).double()
-    keys = dropout_keys(0, 5, CPU)
+    keys = dropout_keys(original(), 0, 5, CPU)
     masks = {layer: dropout.kept_units(keys[layer], 2, 0, 32, 0.5) for layer in ("fc6", "fc7")}
     with torch.no_grad():
         torch.testing.assert_close(network(images(), keys), towers_reference(network, images(), masks), rtol=1e-10, atol=1e-12)
-    assert not torch.equal(network(images(), keys), network(images(), dropout_keys(0, 6, CPU)))
+    assert not torch.equal(network(images(), keys), network(images(), dropout_keys(original(), 0, 6, CPU)))
 
 
 def test_inverted_dropout_is_another_function():
@@ -121,9 +124,7 @@ def test_torchvisions_network_can_be_built():
         towers=1,
         input_padding=(2, 2),
         channels=(64, 192, 384, 256, 256),
-        layer1=("conv", "relu", "pool"),
-        layer2=("conv", "relu", "pool"),
-        layer5=("conv", "relu", "pool"),
+        follows=("activation pool", "activation pool", "activation", "activation", "activation pool"),
         dropout_inverted=True,
         dropout_before=True,
     )
@@ -183,7 +184,7 @@ def test_compiled_is_eager():
         network = AlexNet(narrow(), 7, seed=0)
         if fused:
             network.compile_normalisation()
-        logits = network(x, dropout_keys(0, 1, CPU))
+        logits = network(x, dropout_keys(original(), 0, 1, CPU))
         logits.square().sum().backward()
         results.append([logits.detach(), *(p.grad for p in network.parameters())])
     for eager, compiled in zip(*results, strict=True):

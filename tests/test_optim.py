@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from alexnet_cli.core.optim import UpdateRule
-from alexnet_cli.core.recipe import LAYERS, Rates, original, paper
+from alexnet_cli.core.recipe import LAYERS, Rates
+from alexnet_cli.core.recipes import original, paper
 
 STEPS = 60
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from alexnet_cli.core.checkpoint import Weights, build_network, parameter_shapes, save_weights
+from alexnet_cli.core.architecture import parameter_shapes
+from alexnet_cli.core.checkpoint import Weights, build_network, save_weights
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.evaluate import evaluate
 from alexnet_cli.core.predict import ClassProbability, Failure, Prediction, predict

@@ -105,6 +105,7 @@ def test_readable_without_the_package(prepared):
         "count": 60,
         "format": "jpeg",
         "size": 256,
+        "resize": "short_side",
         "resampling": "bicubic",
         "quality": 95,
         "classes": ["cat", "dog", "eel"],

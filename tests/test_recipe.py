@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from alexnet_cli.core.errors import RecipeError
-from alexnet_cli.core.recipe import LAYERS, PRESETS, Event, Recipe, original, paper, preset, small
+from alexnet_cli.core.recipe import LAYERS, Event, Recipe
+from alexnet_cli.core.recipes import PRESETS, original, paper, preset, small
 
 STEPS_PER_EPOCH = 10_010  # ILSVRC-2012: 1,281,167 images in batches of 128, the last one short
 
@@ -74,8 +75,8 @@ def test_constants_of_net_145():
     recipe = original()
     assert list(recipe.init_stdevs) == [0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01]
     assert list(recipe.init_biases) == [0, 1, 0, 1, 1, 1, 1, 0]
-    assert list(recipe.layer1) == ["conv", "lrn", "pool", "relu"]
-    assert list(recipe.layer2) == ["conv", "relu", "lrn", "spatial", "pool"]
+    assert recipe.operations("conv1") == ("lrn", "pool", "relu")
+    assert recipe.operations("conv2") == ("relu", "lrn", "spatial", "pool")
     assert (recipe.crop_chunk, recipe.shuffle, recipe.epochs) == (32, "once", 91)
     assert recipe.lrn_alpha / recipe.lrn_size == pytest.approx(2e-5)
     assert recipe.spatial_alpha / recipe.spatial_size**2 == pytest.approx(4e-5)
@@ -85,7 +86,7 @@ def test_constants_of_the_text():
     """The text's own numbers, taken literally."""
     recipe = paper()
     assert set(recipe.init_stdevs) == {0.01}
-    assert list(recipe.layer1) == list(recipe.layer2) == ["conv", "relu", "lrn", "pool"]
+    assert recipe.operations("conv1") == recipe.operations("conv2") == ("relu", "lrn", "pool")
     assert not recipe.lrn_alpha_divided
     assert recipe.colour_noise_scale == "eigenvalue"
     assert (recipe.crop_chunk, recipe.epochs, recipe.bias_rate_factor) == (1, 90, 1)
@@ -100,8 +101,7 @@ def test_other_networks_can_be_expressed():
         channel_order="bgr",
         mean_crop="aligned",
         resize="warp",
-        layer1=("conv", "relu", "lrn", "pool"),
-        layer2=("conv", "relu", "lrn", "pool"),
+        follows=("activation lrn pool", "activation lrn pool", "activation", "activation", "pool activation"),
         lrn_k=1.0,
         lrn_crosses_towers=True,
         dropout_inverted=True,
@@ -114,9 +114,7 @@ def test_other_networks_can_be_expressed():
         mean="channel",
         towers=1,
         channels=(64, 192, 384, 256, 256),
-        layer1=("conv", "relu", "pool"),
-        layer2=("conv", "relu", "pool"),
-        layer5=("conv", "relu", "pool"),
+        follows=("activation pool", "activation pool", "activation", "activation", "activation pool"),
         dropout_inverted=True,
         dropout_before=True,
         init_stdevs=(None,) * 8,
@@ -141,9 +139,15 @@ def test_a_recipe_survives_plain_values(name):
         ({"towers": 3}, "3 towers, expected 1 or 2"),
         ({"channels": (95, 256, 384, 384, 256)}, r"widths \[95\] cannot be split over 2 towers"),
         ({"input_size": 300}, "input size 300"),
-        ({"layer1": ("lrn", "conv", "pool")}, "layer1 must start with its one conv"),
-        ({"layer2": ("conv", "relu")}, "layer2 must pool exactly once"),
-        ({"layer5": ("conv", "gelu", "pool")}, "unknown operations"),
+        ({"follows": ("pool",) * 4}, "4 follows, expected 5: one for each of conv1, conv2, conv3, conv4, conv5"),
+        ({"follows": ("pool pool", *("activation",) * 4)}, "conv1 is followed by more than one pool"),
+        ({"follows": (*("activation",) * 4, "gelu pool")}, r"conv5 is followed by unknown operations \['gelu'\]"),
+        ({"layers": ("conv1", "fc2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")}, "in this order"),
+        ({"layers": ("conv1", "conv1", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")}, "expected each once"),
+        ({"hidden": (4096,)}, "1 hidden widths, expected 2"),
+        ({"activation": "gelu"}, "activation is 'gelu', expected one of"),
+        ({"stored_size": 200}, "input size 224, expected at least 8 and at most 200"),
+        ({"events": (Event(0.5, layers=("conv6",)),)}, r"event names unknown layers \['conv6'\]"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"learning_rate": 0.0}, "learning_rate is 0, expected a number above it"),
         ({"dropout": 1.0}, "dropout is 1.0"),
@@ -165,6 +169,14 @@ def test_impossible_recipes(changes, message):
         ({"learning_rat": 0.1}, "unknown recipe fields: learning_rat"),
         ({"epochs": "many"}, "recipe field epochs is 'many', expected something like 91"),
         ({"channels": 96}, "recipe field channels is 96"),
+        ({"channels": ["a", 256, 384, 384, 256]}, r"recipe field channels is \['a', 256"),
+        ({"channels": ["default", 256, 384, 384, 256]}, "recipe field channels is"),
+        ({"hidden": [4096, True]}, "recipe field hidden is"),
+        ({"reads_both_towers": [3]}, "recipe field reads_both_towers is"),
+        ({"init_stdevs": [0.1, "small"]}, "recipe field init_stdevs is"),
+        ({"milestones": [0.5]}, r"recipe field milestones is \[0.5\], expected something like \[30, 60, 80\]"),
+        ({"layer_rates": 0.1}, "recipe field layer_rates is 0.1, expected something like {'conv1': 0.1}"),
+        ({"layer_rates": {"conv1": "low"}}, "recipe field layer_rates is"),
         ({"events": [{"when": 1}]}, "recipe field events"),
         ({"events": [{"at": 2.0}]}, "expected a share of the training"),
         ({"events": [{"at": 0.5, "layers": ["conv9"]}]}, "unknown layers"),

@@ -7,7 +7,8 @@ import torch
 
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.model import AlexNet
-from alexnet_cli.core.recipe import Recipe, original
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import original
 from alexnet_cli.core.towers import ONE_DEVICE, Ballot, Layout
 from alexnet_cli.core.train_state import new_state, train_step
 from alexnet_cli.core.views import Colours, draw_views, training_views

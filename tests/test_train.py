@@ -1,5 +1,7 @@
 """Training: two ranks against one device, interrupted against straight through, and what a run leaves on disk."""
 
+import csv
+import hashlib
 import json
 import os
 import re
@@ -18,10 +20,13 @@ from safetensors.torch import load_file
 from alexnet_cli.core import draws, run_folder
 from alexnet_cli.core import train as train_module
 from alexnet_cli.core.checkpoint import load_weights
-from alexnet_cli.core.errors import CheckpointError, DeviceError, DiskFullError, RecipeError, RunError, StoreError
+from alexnet_cli.core.config import read_config
+from alexnet_cli.core.errors import CheckpointError, DataError, DeviceError, DiskFullError, RecipeError, RunError, StoreError
 from alexnet_cli.core.lock import held
+from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.prepare import prepare
-from alexnet_cli.core.recipe import original
+from alexnet_cli.core.recipe import LAYERS
+from alexnet_cli.core.recipes import original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.resume import saved_steps
 from alexnet_cli.core.train import TrainOptions, TrainResult, train
@@ -31,6 +36,8 @@ from tests.pictures import make_source
 
 COUNTS = {"train": {"cat": 20, "dog": 16}, "val": {"cat": 4, "dog": 3}}
 STEPS_PER_EPOCH = 5  # 36 pictures in batches of 8: the last one has 4
+# An improvement that cannot be, so that the second epoch brings the one drop.
+PLATEAU = narrow_small(epochs=3, schedule="plateau", plateau_patience=1, plateau_improvement=0.99, plateau_drops=1)
 
 
 class Notes(Reporter):
@@ -157,8 +164,8 @@ def test_a_run_goes_on_in_the_other_layout(data, tmp_path):
 
 @pytest.mark.parametrize(
     ("recipe", "stop"),
-    [(narrow_small(epochs=3), 7), (narrow(epochs=3), 8), (narrow(epochs=3), 12)],
-    ids=["mid-epoch", "at a drop of the rate", "with conv1 frozen"],
+    [(narrow_small(epochs=3), 7), (narrow(epochs=3), 8), (narrow(epochs=3), 12), (PLATEAU, 11)],
+    ids=["mid-epoch", "at a drop of the rate", "with conv1 frozen", "after a drop at a plateau"],
 )
 def test_stopped_and_resumed_ends_bit_for_bit_the_same(data, tmp_path, recipe, stop):
     """Stopped anywhere and continued, a run ends with the very weights and rows of one without a stop."""
@@ -176,6 +183,79 @@ def test_stopped_and_resumed_ends_bit_for_bit_the_same(data, tmp_path, recipe, s
         logged = [[without_times(row) for row in rows(tmp_path, name, kind)] for name in ("straight", "stopped")]
         assert logged[0] == logged[1]
     assert (tmp_path / "stopped" / "metrics.jsonl").read_bytes().startswith(first)
+
+
+def test_the_rate_drops_at_a_plateau(data, tmp_path):
+    """The test after the second epoch finds no improvement: the third has a tenth of the rates, and a note says so."""
+    reporter = Notes()
+    run(data, tmp_path, recipe=PLATEAU, reporter=reporter)
+    assert [row["learning_rate"] for row in rows(tmp_path)] == pytest.approx([0.01] * 10 + [0.001] * 5)
+    assert [row["bias_learning_rate"] for row in rows(tmp_path)] == pytest.approx([0.02] * 10 + [0.002] * 5)
+    assert "the error has stopped improving: the rates drop, time 1 of 1" in reporter.lines
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_all_but_the_last_layer_frozen(data, tmp_path, gpus):
+    """With fc8 alone learning, which tower b does not have, all other weights end as the seed drew them."""
+    recipe = narrow_small(layer_rates=dict.fromkeys(LAYERS[:-1], 0.0))
+    run(data, tmp_path, recipe=recipe, gpus=gpus, limit_steps=3, seed=5)
+    drawn = AlexNet(recipe, 2, seed=5).state_dict()
+    trained = load_weights(tmp_path / "run" / "last.safetensors").tensors
+    assert {name for name, value in trained.items() if not torch.equal(value, drawn[name])} == {"fc8.weight", "fc8.bias"}
+
+
+# Starting from weights ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_taken_layers_are_the_files_and_others_the_seeds(data, tmp_path, gpus):
+    """With all but fc8 frozen, conv1 to conv5 end as the file has them and fc6 and fc7 as the seed draws them, bit for bit."""
+    recipe = narrow_small(layer_rates=dict.fromkeys(LAYERS[:-1], 0.0))
+    run(data, tmp_path, "first", limit_steps=2, seed=1)
+    run(data, tmp_path, "second", recipe=recipe, gpus=gpus, limit_steps=2, seed=5, init="first", init_layers="conv1-conv5")
+    first, second = (load_weights(tmp_path / name / "last.safetensors").tensors for name in ("first", "second"))
+    drawn = AlexNet(recipe, 2, seed=5).state_dict()
+    for name, value in second.items():
+        expected = first if name.startswith("conv") else drawn
+        assert torch.equal(value, expected[name]) != name.startswith("fc8"), name
+    assert not torch.equal(first["conv3.weight"], drawn["conv3.weight"])
+
+
+def test_whole_networks_go_on(data, tmp_path):
+    """Taken whole, the weights give the loss on val that they had."""
+    run(data, tmp_path, "first", limit_steps=2, seed=1)
+    frozen = narrow_small(learning_rate=1e-12)
+    run(data, tmp_path, "second", recipe=frozen, limit_steps=1, seed=5, init=str(tmp_path / "first" / "last.safetensors"))
+    losses = [rows(tmp_path, name, "epoch")[-1]["val_loss"] for name in ("first", "second")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_the_start_is_recorded_and_not_looked_for_again(data, tmp_path):
+    """recipe.toml names file, layers and checksum; continued, the run needs the file no more."""
+    run(data, tmp_path, "first", limit_steps=2, seed=1)
+    weights = shutil.copy(tmp_path / "first" / "last.safetensors", tmp_path / "gone.safetensors")
+    begin: dict[str, Any] = {"init": str(weights), "init_layers": "conv1,conv2", "auto_resume": True}
+    run(data, tmp_path, "second", limit_steps=2, **begin)
+    run(data, tmp_path, "straight", limit_steps=4, **begin)
+    checksum = hashlib.blake2b(weights.read_bytes(), digest_size=16).hexdigest()
+    weights.unlink()
+    told = {"init": str(weights), "init_layers": ["conv1", "conv2"], "init_checksum": f"blake2b:{checksum}"}
+    for options in ({"resume": True, "limit_steps": 3}, {**begin, "limit_steps": 4, "override": True}):
+        run(data, tmp_path, "second", **options)
+        assert read_config(tmp_path / "second" / "recipe.toml")["run"].items() >= told.items()
+    assert losses(tmp_path, "second") == losses(tmp_path, "straight")
+
+
+def test_weights_that_do_not_fit_leave_nothing(data, tmp_path):
+    """A start that is refused writes no run."""
+    run(data, tmp_path, "first", limit_steps=1)
+    with pytest.raises(CheckpointError, match=r"fc6.weight is \(32, 576\), expected \(64, 576\)"):
+        run(data, tmp_path, "second", recipe=narrow_small(hidden=(64, 32)), init="first")
+    with pytest.raises(CheckpointError, match="no weights file third"):
+        run(data, tmp_path, "second", init="third")
+    with pytest.raises(RunError, match="has its weights already"):
+        run(data, tmp_path, "first", init="first", resume=True)
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_loss_is_not_the_same_every_time(data, tmp_path):
@@ -218,6 +298,32 @@ def test_rows_after_the_checkpoint_are_cut_off(data, tmp_path):
     assert log.read_bytes().startswith(kept)
     assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4, 5, 6]
     assert max(losses(tmp_path)) < 99
+
+
+def test_log_table_and_events_agree_after_a_resume(data, tmp_path):
+    """metrics.csv has each row, the rows of weights are those of the saved state, and TensorBoard has losses and pictures."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(data, tmp_path, limit_steps=7, tensorboard=True)
+    run(data, tmp_path, recipe=None, resume=True, limit_steps=10, tensorboard=True)
+    log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["kind"], row["step"]) for row in table] == [(row["kind"], str(row["step"])) for row in log]
+    weights = rows(tmp_path, kind="weights")
+    assert [row["step"] for row in weights] == [5] * 16 + [10] * 16
+    saved = load_file(tmp_path / "run" / "resume" / "10.safetensors")
+    rates = json.loads((tmp_path / "run" / "resume" / "10.json").read_text())["rates"]
+    for row in weights[16:]:
+        name = row["parameter"]
+        change = rates[name] * saved[f"velocities/{name}"].double().abs().mean().item()
+        assert row["mean_change"] == pytest.approx(change, rel=1e-4)
+        assert row["ratio"] == pytest.approx(change / saved[f"weights/{name}"].double().abs().mean().item(), rel=1e-4)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Images("conv1")] == [5, 7, 10]  # each epoch, and where it was stopped
+    assert [event.value for event in events.Scalars("loss/train")] == pytest.approx(losses(tmp_path))
 
 
 def test_auto_resume_starts_then_continues_then_has_nothing_to_do(data, tmp_path):
@@ -418,7 +524,7 @@ def test_two_ranks_need_two_separate_towers(data, tmp_path, changes):
 
 def test_stores_are_not_warped(data, tmp_path):
     """A recipe that wants its pictures scaled otherwise than the store has them is refused."""
-    with pytest.raises(RecipeError, match="resize is 'warp'"):
+    with pytest.raises(DataError, match="was prepared with --resize short-side, recipe small expects warp"):
         run(data, tmp_path, recipe=narrow_small(resize="warp"))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.core.recipe import original, paper, small
+from alexnet_cli.core.recipes import original, paper, small
 from alexnet_cli.core.views import Colours, ViewDraws, draw_views, num_views, test_views, training_views
 
 test_views.__test__ = False  # type: ignore[attr-defined]  # a function of the library, not a test

@@ -10,8 +10,10 @@ from alexnet_cli.cli.doctor import doctor
 from alexnet_cli.cli.evaluate import evaluate
 from alexnet_cli.cli.filters import filters
 from alexnet_cli.cli.info import info
+from alexnet_cli.cli.plot import plot
 from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.prepare import prepare
+from alexnet_cli.cli.recipes import recipes
 from alexnet_cli.cli.train import train
 
 # Without rich's panels: they take twice as long to start, and plain help reads the same in every terminal and in docs/cli.md.
@@ -44,7 +46,7 @@ def alexnet(
     """
 
 
-for verb in (prepare, train, evaluate, predict, filters, info, doctor, demo):
+for verb in (prepare, train, evaluate, predict, filters, plot, info, recipes, doctor, demo):
     app.command()(verb)
 app.command("visualize-filters", help="The same as `alexnet filters`.")(filters)
 

@@ -22,10 +22,11 @@ PACKAGES = (
     "safetensors",
     "typer",
     "rich",
-    "scikit-learn",
     "simplejpeg",
     "cykooz-resizer",
 )
+# By the extra that brings them: pip install 'alexnet-cli[plot]'.
+OPTIONAL_PACKAGES = {"demo": "scikit-learn", "parquet": "pyarrow", "plot": "matplotlib", "tensorboard": "tensorboard"}
 COMPILERS = ("g++", "clang++", "c++")
 SHARED_MEMORY = Path("/dev/shm")
 SMALL_SHARED_MEMORY = 1_000_000_000
@@ -48,7 +49,8 @@ def examine(folder: Path) -> dict[str, Any]:
         "alexnet": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in (*PACKAGES, *OPTIONAL_PACKAGES.values()) if (version := _version(name))},
+        "missing_extras": [extra for extra, name in OPTIONAL_PACKAGES.items() if not _version(name)],
         "processor": _processor(),
         "devices": _devices(),
         "compiler": find_compiler(),
@@ -158,6 +160,7 @@ def _print(examination: dict[str, Any]) -> None:
             ("alexnet", examination["alexnet"]),
             ("python", f"{examination['python']} on {examination['system']}"),
             ("packages", ", ".join(f"{name} {version}" for name, version in examination["packages"].items())),
+            ("optional", _missing(examination["missing_extras"])),
             ("processor", f"{processor['model']}, {processor['cores']} cores, {processor['instructions']}"),
             *(("device", _device(device)) for device in examination["devices"]),
             ("compiler", examination["compiler"] or "none"),
@@ -169,6 +172,13 @@ def _print(examination: dict[str, Any]) -> None:
     )
     for warning in examination["warnings"]:
         print(f"{paint('warning:', 'yellow', sys.stdout)} {warning}")
+
+
+def _missing(extras: list[str]) -> str:
+    if not extras:
+        return "all installed"
+    names = ", ".join(OPTIONAL_PACKAGES[extra] for extra in extras)
+    return f"{names} not installed: pip install 'alexnet-cli[{','.join(extras)}]'"
 
 
 def _device(device: dict[str, Any]) -> str:

@@ -14,7 +14,9 @@ from alexnet_cli.cli.render import percent, print_facts, print_json, print_table
 from alexnet_cli.cli.stores import show_stores
 from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.exchange import Spread, sent_per_step, spread_over
-from alexnet_cli.core.recipe import Recipe, preset
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import preset
+from alexnet_cli.core.schedule import PlateauState, events_of
 
 if TYPE_CHECKING:
     from alexnet_cli.core.architecture import LayerRow
@@ -108,12 +110,17 @@ def _show_recipe(recipe: Recipe, num_classes: int, ranks: tuple[int | None, int 
 
 
 def _training_facts(recipe: Recipe) -> list[tuple[str, object]]:
-    drops = ", ".join(f"{event.at:.0%}" for event in recipe.events)
     return [
-        ("training", f"{recipe.epochs} epochs, batch {recipe.batch_size}, rates change at {drops} of the steps"),
+        ("training", f"{recipe.epochs} epochs, batch {recipe.batch_size}, {_schedule(recipe)}"),
         ("rates", f"{recipe.learning_rate} for weights, {recipe.learning_rate * recipe.bias_rate_factor} for biases"),
         ("mirror", "yes" if recipe.mirror else "no"),
     ]
+
+
+def _schedule(recipe: Recipe) -> str:
+    if recipe.schedule == "plateau":
+        return f"rates drop up to {recipe.plateau_drops} times, after {recipe.plateau_patience} epochs without improvement"
+    return f"rates change at {', '.join(f'{event.at:.0%}' for event in events_of(recipe, PlateauState()))} of the steps"
 
 
 def _network(layers: "tuple[LayerRow, ...]") -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from alexnet_cli.core.recipe import PRESETS, original
+from alexnet_cli.core.recipe import CHOICES
+from alexnet_cli.core.recipes import PRESETS, original
 
 
 class Device(str, Enum):
@@ -46,6 +47,7 @@ class Crops(str, Enum):
 
 
 PresetName = Enum("PresetName", {name.upper(): name for name in PRESETS}, type=str)  # type: ignore[misc]
+Schedule = Enum("Schedule", {name.upper(): name for name in CHOICES["schedule"]}, type=str)  # type: ignore[misc]
 DEFAULT_RECIPE = PresetName(original().name)
 
 
@@ -54,7 +56,9 @@ def from_recipe(field: str) -> str:
     values = {name: getattr(preset(), field) for name, preset in PRESETS.items()}
     if len(set(values.values())) == 1:
         return f"{_spoken(next(iter(values.values())))}, the recipe's"
-    return ", ".join(f"{_spoken(value)} for {name}" for name, value in values.items())
+    usual = values[original().name]
+    others = "".join(f", {_spoken(value)} for {name}" for name, value in values.items() if value != usual)
+    return f"{_spoken(usual)}{others}"
 
 
 def _spoken(value: object) -> str:
@@ -117,4 +121,4 @@ WeightsOption = Annotated[
     str | None,
     typer.Option("--weights", help="Weights file, or a run or its name.", show_default="the best of the newest run"),
 ]
-RECIPE_HELP = "original: the authors' net #145; paper: the text taken literally; small: for small data and short runs."
+RECIPE_HELP = "original: the authors' net #145; the others: see alexnet recipes."

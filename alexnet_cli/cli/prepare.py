@@ -9,6 +9,7 @@ import typer
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.options import DebugOption, QuietOption, WorkersOption
 from alexnet_cli.cli.render import duration, print_facts, print_table, size
+from alexnet_cli.core.recipe import STORED_SIZE
 
 if TYPE_CHECKING:
     from alexnet_cli.core.prepare import PrepareSummary
@@ -19,6 +20,13 @@ class Format(str, Enum):
 
     JPEG = "jpeg"
     RAW = "raw"
+
+
+class Resize(str, Enum):
+    """How a picture becomes a square."""
+
+    SHORT_SIDE = "short-side"
+    WARP = "warp"
 
 
 class SourceKind(str, Enum):
@@ -58,6 +66,14 @@ KindOption = Annotated[
 ]
 FormatOption = Annotated[
     Format, typer.Option("--format", help="jpeg: small; raw: nothing to decode, 196,608 bytes each, 267 GB for ImageNet.")
+]
+SizeOption = Annotated[int, typer.Option("--size", min=8, max=256, help="Side of the stored squares; 32 for the recipe tiny.")]
+ResizeOption = Annotated[
+    Resize,
+    typer.Option(
+        "--resize",
+        help="short-side: it becomes --size and the centre is kept; warp: the whole is pressed into the square, as for bvlc.",
+    ),
 ]
 QualityOption = Annotated[int, typer.Option("--quality", min=1, max=100, help="JPEG quality.")]
 ClassesOption = Annotated[
@@ -110,6 +126,8 @@ def prepare(
     kind: KindOption = None,
     format: FormatOption = Format.JPEG,
     quality: QualityOption = 95,
+    side: SizeOption = STORED_SIZE,
+    resize: ResizeOption = Resize.SHORT_SIDE,
     workers: WorkersOption = None,
     classes: ClassesOption = None,
     per_class: PerClassOption = None,
@@ -124,7 +142,7 @@ def prepare(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Store pictures at 256x256, with their mean image.
+    """Store pictures as squares of 256x256, with their mean image.
 
     ImageNet is taken as it comes: the official archives, extracted folders, Kaggle's layout, parquet shards; and so are other
     folders of class folders. Of each picture the shorter side becomes 256, and the centre is kept. An interrupted run continues
@@ -141,6 +159,8 @@ def prepare(
             selection=Selection(_classes(classes), per_class, holdout),
             format=format.value,
             quality=quality,
+            size=side,
+            resize=resize.value.replace("-", "_"),  # type: ignore[arg-type]
             workers=workers,
             limit=limit,
             seed=seed,

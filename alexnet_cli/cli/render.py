@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
 from alexnet_cli.core.reports import Reporter
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 SECONDS_BETWEEN_LINES = 30.0
+# The figures of a training as people read them, in this order.
+TRAINING_LABELS = {
+    "epoch": "epoch",
+    "loss": "loss",
+    "error": "train error",
+    "val_error": "val error",
+    "rate": "learning rate",
+    "images_per_second": "images/s",
+    "data_wait": "data wait",
+    "memory": "memory",
+    "gpu_memory": "GPU memory",
+}
 STYLES = {"red": "31", "yellow": "33", "cyan": "36", "bold": "1"}
 
 
@@ -90,8 +103,8 @@ def duration(seconds: float) -> str:
 
 
 def three_digits(number: float) -> str:
-    """Write a number to three digits, or to its whole ones where it has more: 0.512, 12.3, 1,150; never as 1.15e+03."""
-    return f"{number:,.0f}" if abs(number) >= 99.95 else f"{number:.3g}"
+    """Write a number to three digits, or to its whole ones where it has more: 0.512, 12.3, 1,150; never as 1.15e+03 or 1e-05."""
+    return f"{number:,.0f}" if abs(number) >= 99.95 else format(Decimal(f"{number:.3g}"), "f")
 
 
 def figures_text(figures: dict[str, float]) -> str:
@@ -102,7 +115,7 @@ def figures_text(figures: dict[str, float]) -> str:
 def _figure(name: str, value: float) -> str:
     if name.endswith(("error", "wait", "share")):
         return f"{100 * value:.1f} %"
-    return three_digits(value)
+    return size(value) if name.endswith("memory") else three_digits(value)
 
 
 class TerminalReporter(Reporter):
@@ -134,7 +147,8 @@ class TerminalReporter(Reporter):
         """Begin a bar or its first line; an open one is ended before."""
         self.finish()
         if not self._quiet:
-            shown = _Bar if is_terminal(sys.stderr) else _Lines
+            on_terminal = _TrainingBar if task == "train" else _Bar
+            shown = on_terminal if is_terminal(sys.stderr) else _Lines
             self._display = shown(task, total, unit, done, self._clock)
 
     def advance(self, amount: int = 1, **figures: float) -> None:
@@ -209,9 +223,12 @@ class _Bar(_Display):
 
     def __init__(self, task: str, total: int, unit: str, done: int, clock: Callable[[], float]) -> None:
         super().__init__(task, total, unit, done, clock)
-        self._progress = _rich_progress()
+        self._progress = self._make_progress()
         self._task: TaskID = self._progress.add_task(task, total=total, completed=done, unit=unit, rate="", figures="")
         self._progress.start()
+
+    def _make_progress(self) -> "Progress":
+        return _rich_progress()
 
     def advance(self, amount: int, figures: dict[str, float]) -> None:
         super().advance(amount, figures)
@@ -223,6 +240,25 @@ class _Bar(_Display):
 
     def finish(self) -> None:
         self._progress.stop()
+
+
+class _TrainingBar(_Bar):
+    """Progress of a training on a terminal: the figures have lines of their own."""
+
+    def _make_progress(self) -> "Progress":
+        from rich.console import Console
+
+        from alexnet_cli.cli.live import TrainingProgress
+
+        return TrainingProgress(lambda: training_cells(dict(self.figures)), Console(stderr=True))  # drawn by another thread
+
+
+def training_cells(figures: dict[str, float]) -> list[tuple[str, str]]:
+    """Return what a training shows under its bar: names and values, those first that people look at first."""
+    known = [(label, _figure(name, figures[name])) for name, label in TRAINING_LABELS.items() if name in figures]
+    return known + [
+        (name.replace("_", " "), _figure(name, value)) for name, value in figures.items() if name not in TRAINING_LABELS
+    ]
 
 
 def _rich_progress() -> "Progress":

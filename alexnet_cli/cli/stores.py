@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CLASSES_SHOWN = 10
 RANGES = 10  # of class sizes, at most
 BAR = 40  # characters of the longest
-KNOWN_FROM_META = ("format", "quality", "format_version")
+KNOWN_FROM_META = ("format", "quality", "format_version", "size", "resize")
 FOR_MACHINES = ("listing",)  # a checksum
 
 
@@ -95,9 +95,10 @@ def _print(answer: _Answer) -> None:
 def _store_facts(store: "Store") -> list[tuple[str, object]]:
     meta = store.meta
     coded = f"JPEG, quality {meta['quality']}" if store.format == "jpeg" else "raw RGB"
+    made = "whole pictures warped" if store.resize == "warp" else "cut from the centre"
     return [
         ("store", store.folder),
-        ("pictures", f"{len(store):,} of {meta['size']}x{meta['size']}, {coded}"),
+        ("pictures", f"{len(store):,} of {store.size}x{store.size}, {coded}, {made}"),
         ("file", size((store.folder / "data.mdb").stat().st_size)),
         ("classes", f"{len(store.classes):,}"),
         ("seed", meta["seed"]),

@@ -18,18 +18,19 @@ from alexnet_cli.cli.options import (
     PresetName,
     QuietOption,
     RunsOption,
+    Schedule,
     Shuffle,
     WorkersOption,
     check_checkpoint_every,
     from_recipe,
 )
-from alexnet_cli.cli.render import percent, print_facts
+from alexnet_cli.cli.render import TerminalReporter, percent, print_facts, three_digits
 from alexnet_cli.cli.settings import Settings, resolve
 from alexnet_cli.core.run_folder import LATEST, RunFolder
 from alexnet_cli.core.torchrun import place_from
 
 if TYPE_CHECKING:
-    from alexnet_cli.core.train import TrainResult
+    from alexnet_cli.core.train import TrainOptions, TrainResult
 
 
 # What is not given stays None, so that a configuration file or the recipe can decide.
@@ -62,6 +63,24 @@ MirrorOption = Annotated[
         "--mirror/--no-mirror",
         help="Show pictures mirrored too, in training and testing; not for digits or text.",
         show_default=from_recipe("mirror"),
+    ),
+]
+ScheduleOption = Annotated[
+    Schedule | None,
+    typer.Option(
+        "--schedule",
+        help="When the rates drop. events: the recipe's own; quarters: the authors' later one; plateau: where the validation error "
+        "stops improving; milestones: after epochs given by --set milestones=[30,60].",
+        show_default=from_recipe("schedule"),
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Any field of the recipe, as --print-config shows it, such as lrn_k=1 or layer_rates.conv1=0.1; repeatable.",
+        show_default="none",
     ),
 ]
 GpusOption = Annotated[
@@ -127,9 +146,32 @@ CheckpointEveryOption = Annotated[
         callback=check_checkpoint_every,
     ),
 ]
+InitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--init", metavar="FILE|RUN", help="Start from trained weights: a file, or a run or its name.", show_default="none"
+    ),
+]
+InitLayersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--init-layers",
+        help="Layers taken from --init, such as conv1-conv5 or conv1,conv2; the others start anew.",
+        show_default="all, but for an fc8 of other classes",
+    ),
+]
+TensorboardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Write events too, for: tensorboard --logdir runs; needs alexnet-cli[tensorboard].")
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file with fields of the recipe, such as a run's recipe.toml.", show_default="none"),
+]
+SyntheticOption = Annotated[
+    bool,
+    typer.Option(
+        "--synthetic", help="Train on made-up pictures of 1,000 classes to measure the speed; needs no data and writes nothing."
+    ),
 ]
 PrintConfigOption = Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe as TOML and exit.")]
 DryRunOption = Annotated[
@@ -149,6 +191,8 @@ def train(
     learning_rate: LearningRateOption = None,
     mirror: MirrorOption = None,
     shuffle: ShuffleOption = None,
+    schedule: ScheduleOption = None,
+    assignments: SetOption = None,
     gpus: GpusOption = 1,
     towers: TowersOption = None,
     device: DeviceOption = Device.AUTO,
@@ -162,7 +206,11 @@ def train(
     log_every: LogEveryOption = 20,
     checkpoint_every: CheckpointEveryOption = "10",
     keep: KeepOption = 1,
+    init: InitOption = None,
+    init_layers: InitLayersOption = None,
+    tensorboard: TensorboardOption = False,
     config: ConfigOption = None,
+    synthetic: SyntheticOption = False,
     print_config: PrintConfigOption = False,
     dry_run: DryRunOption = False,
     as_json: DryRunJsonOption = False,
@@ -171,22 +219,28 @@ def train(
 ) -> None:
     """Train the network on prepared pictures.
 
-    --dry-run says beforehand what it will take. Ctrl-C once saves and stops; --resume goes on. A flag counts before --config,
-    and --config before --recipe. Also under torchrun, on one machine or several: torchrun --nproc-per-node 2 -m alexnet_cli
-    train ...
+    --dry-run says beforehand what it will take. Ctrl-C once saves and stops; --resume goes on. Flags and --set count before
+    --config, and --config before --recipe. Also under torchrun, on one machine or several: torchrun --nproc-per-node 2 -m
+    alexnet_cli train ...
     """
     if resume and auto_resume:
         raise typer.BadParameter("--resume and --auto-resume exclude each other: the first demands a run, the second may start one")
+    if init is not None and resume:
+        raise typer.BadParameter("--init and --resume exclude each other: a run that is continued has its weights already")
+    if init_layers is not None and init is None:
+        raise typer.BadParameter("--init-layers needs the weights to take them from: --init FILE or RUN")
     if as_json and not dry_run:
         raise typer.BadParameter("--json is for --dry-run: a training keeps its figures in metrics.jsonl")
     place = place_from()
     with running(quiet=quiet or (place is not None and place.rank > 0), debug=debug) as reporter:
-        order = shuffle.value if shuffle else None
-        fields = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, mirror=mirror, shuffle=order)
+        fields: dict[str, object] = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, mirror=mirror)
+        fields |= {"shuffle": shuffle.value if shuffle else None, "schedule": schedule.value if schedule else None}
         begun = _own_recipe(runs, run) if (resume or auto_resume) and not (config or recipe) else None
         asked_for_seed = seed is not None or config is not None or begun is not None
         chosen = {"seed": seed, "precision": precision.value if precision else None}
-        settings = resolve(recipe.value if recipe else None, config=config or begun, fields=fields, run=chosen)
+        settings = resolve(
+            recipe.value if recipe else None, config=config or begun, fields=fields, assignments=assignments or (), run=chosen
+        )
         if print_config:
             return _print_config(settings)
         from alexnet_cli.core.train import TrainOptions
@@ -210,9 +264,14 @@ def train(
             log_every=log_every,
             checkpoint_every=checkpoint_every,
             keep=keep,
+            init=init,
+            init_layers="all" if init_layers is None else init_layers,
+            tensorboard=tensorboard,
         )
         if dry_run:
             return None if place is not None and place.rank > 0 else show_dry_run(options, reporter, as_json)
+        if synthetic:
+            return _try_speed(options, reporter, silent=place is not None and place.rank > 0)
         result = train_network(options, reporter)
         if place is None:
             _print(result)
@@ -232,6 +291,21 @@ def _print_config(settings: Settings) -> None:
     import tomli_w
 
     print(tomli_w.dumps(settings.to_config()), end="")
+
+
+def _try_speed(options: "TrainOptions", reporter: TerminalReporter, *, silent: bool) -> None:
+    from alexnet_cli.core.synthetic import train_synthetic
+
+    result = train_synthetic(options, reporter)
+    if not silent:
+        print_facts(
+            [
+                ("speed", f"{three_digits(result.images_per_second)} images/s, {result.precision} on {result.device}"),
+                ("steps", f"{result.steps:,} of {result.seconds / max(result.steps, 1):.3g} s, after those that compile"),
+                ("ranks", f"{result.ranks}, {'a tower' if result.towers == 2 else 'both towers'} on each"),
+                ("loss", f"{result.loss:.4f}, of noise"),
+            ]
+        )
 
 
 def _print(result: "TrainResult") -> None:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from alexnet_cli.core.buffers import lend
 from alexnet_cli.core.cores import usable_cores
+from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.order import epoch_order
-from alexnet_cli.core.recipe import STORED_SIZE, Recipe
+from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.store import Store
 from alexnet_cli.core.views import draw_views
 
@@ -159,7 +160,7 @@ def training_batches(
 def stored_batches(
     stores: Sequence[Store], *, batch_size: int, workers: int | None = None, share: tuple[int, int] = WHOLE_BATCH, pin: bool = False
 ) -> BatchStream:
-    """Read whole 256x256 images in stored order, the stores one after the other; arguments as in `training_batches`."""
+    """Read whole stored images in stored order, the stores, of one size, one after the other; arguments as above."""
     ends = np.cumsum([len(store) for store in stores])
 
     def read(positions: range, images_BHWC: NDArray[np.uint8]) -> None:
@@ -174,13 +175,35 @@ def stored_batches(
     return BatchStream(
         np.concatenate([store.labels for store in stores]),
         read,
-        side=STORED_SIZE,
+        side=stores[0].size,
         batch_size=batch_size,
         first_batch=0,
         workers=workers,
         share=share,
         pin=pin,
     )
+
+
+def require_size(store: Store, recipe: Recipe) -> None:
+    """Raise DataError when a store's pictures are not of the size that a network expects."""
+    if store.size != recipe.stored_size:
+        raise DataError(
+            f"{store.folder} has pictures of {store.size}x{store.size}, recipe {recipe.name} expects"
+            f" {recipe.stored_size}x{recipe.stored_size}",
+            hint=f'make another store with "alexnet prepare --size {recipe.stored_size} --out FOLDER", or take another recipe',
+        )
+
+
+def require_prepared(store: Store, recipe: Recipe) -> None:
+    """Raise DataError when a store was not made as a recipe says: its pictures' size, and how they became squares."""
+    require_size(store, recipe)
+    if store.resize != recipe.resize:
+        made, wanted = (value.replace("_", "-") for value in (store.resize, recipe.resize))
+        raise DataError(
+            f"{store.folder} was prepared with --resize {made}, recipe {recipe.name} expects {wanted}",
+            hint=f'make another store with "alexnet prepare --resize {wanted} --out FOLDER", or set resize = "{store.resize}"'
+            " in a file for --config",
+        )
 
 
 def _share_of(positions: range, rank: int, ranks: int) -> range:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alexnet_cli.core.architecture import parameter_shapes
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import CheckpointError, RecipeError
-from alexnet_cli.core.model import AlexNet, weight_shapes
-from alexnet_cli.core.recipe import STORED_SIZE, Recipe
+from alexnet_cli.core.model import AlexNet
+from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.tensors import find_damage, read_tensors, write_tensors
 from alexnet_cli.core.towers import ONE_DEVICE, Layout
 
@@ -23,7 +24,6 @@ FORMAT = "alexnet-weights"
 FORMAT_VERSION = 1
 WEIGHTS_FILES = ("best.safetensors", "last.safetensors")  # in the order in which they are taken
 LATEST = "latest"  # name of the link to the newest run
-MEAN_SHAPE = (3, STORED_SIZE, STORED_SIZE)
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Weights:
     """A trained network: all that is in a weights file.
 
     classes: ids in the order of fc8's outputs; words: their names, in parallel. tensors: float32 on the CPU, "conv1.weight" to
-    "fc8.bias" in the shapes of the one-device network. mean: float32 (3, 256, 256), 0-255, RGB whatever the recipe's order.
+    "fc8.bias" in the shapes of the one-device network. mean: float32 (3, H, W) of the stored size, RGB whatever the recipe's order.
     step, epoch: how far the training was. accuracy: what it measured, fractions 0-1. path: where it was read from.
     """
 
@@ -82,21 +82,14 @@ def load_weights(path: Path) -> Weights:
         raise CheckpointError(
             f"{path} has {len(words)} words for {len(classes)} classes, expected one for each", hint=_HINT_KEEP_METADATA
         )
-    named = _fitting(path, tensors, {**parameter_shapes(recipe, len(classes)), "mean": MEAN_SHAPE})
+    mean_shape = (3, recipe.stored_size, recipe.stored_size)
+    named = _fitting(path, tensors, {**parameter_shapes(recipe, len(classes)), "mean": mean_shape})
     mean = named.pop("mean")
     return Weights(recipe, classes, words, named, mean, step, epoch, accuracy, path)
 
 
 _HINT_KEEP_METADATA = "keep the metadata when you save the file again with another program (see docs/formats.md)"
 _HINT_OURS = "expected a file that alexnet train wrote, such as runs/latest/best.safetensors"
-
-
-def parameter_shapes(recipe: Recipe, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every parameter of the one-device network by its name, conv1.weight to fc8.bias."""
-    layers = weight_shapes(recipe, num_classes)
-    return {
-        name: value for layer, shape in layers.items() for name, value in ((f"{layer}.weight", shape), (f"{layer}.bias", shape[:1]))
-    }
 
 
 def build_network(weights: Weights, device: torch.device, precision: Precision, layout: Layout = ONE_DEVICE) -> AlexNet:

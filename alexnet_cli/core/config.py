@@ -1,5 +1,6 @@
 """Configuration files: TOML in, TOML out. What the fields mean is the recipe's business (no torch)."""
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,22 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RecipeError(
             f"{path} is not valid TOML: {error}", hint='lines look like: learning_rate = 0.01, name = "small"'
         ) from error
+
+
+def read_value(text: str) -> Any:
+    """Read one TOML value, such as 0.1, true, [30, 60] or "once"; a single word may stand without its quotes.
+
+    Raises RecipeError when it is no TOML value.
+    """
+    try:
+        values = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        values = {"value": text.strip()} if re.fullmatch(r"\s*(?!True|False)[A-Za-z][\w-]*\s*", text) else {}
+    if list(values) != ["value"]:
+        raise RecipeError(
+            f"{text!r} is not a TOML value", hint="""write 0.1, true, once, '[30, 60]' or '["conv", "pool", "relu"]', for example"""
+        )
+    return values["value"]
 
 
 def write_config(path: Path, values: Mapping[str, Any]) -> None:

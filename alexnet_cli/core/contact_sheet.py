@@ -6,12 +6,10 @@ import unicodedata
 from PIL import Image, ImageDraw, ImageFont
 
 from alexnet_cli.core import draws
-from alexnet_cli.core.images import STORED_SIZE
 from alexnet_cli.core.store import Store
 
 ROWS, COLUMNS = 5, 8
-REDUCTION = 2
-SIDE = STORED_SIZE // REDUCTION
+SIDE = 128  # pixels of each picture
 GAP = 8  # pixels around each picture
 FONT_SIZE = 14  # pixels
 CAPTION = 20  # pixels below a picture, in which its name stands
@@ -21,7 +19,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_contact_sheet(store: Store, *, seed: int = 0, rows: int = ROWS, columns: int = COLUMNS) -> Image.Image:
-    """Draw random pictures of a store in rows, at half of their size, with the first words of their class below.
+    """Draw random pictures of a store in rows, each 128 pixels wide, with the first words of their class below.
 
     seed: of the choice, which is the same every time; no picture is drawn twice. Fewer records than places make fewer rows.
     Raises StoreError when a chosen record is damaged.
@@ -33,9 +31,16 @@ def draw_contact_sheet(store: Store, *, seed: int = 0, rows: int = ROWS, columns
     for place, index in enumerate(chosen):
         row, column = divmod(place, columns)
         left, top = GAP + column * (SIDE + GAP), GAP + row * (SIDE + GAP + CAPTION)
-        sheet.paste(Image.fromarray(store.image(index)).reduce(REDUCTION), (left, top))
+        sheet.paste(_to_side(Image.fromarray(store.image(index))), (left, top))
         pen.text((left + SIDE / 2, top + SIDE + CAPTION / 2), _fitted(_name(store, index), font), INK, font, anchor="mm")
     return sheet
+
+
+def _to_side(picture: Image.Image) -> Image.Image:
+    """Bring a stored picture to its place's size: halved by averages where that is it, else smoothly."""
+    if picture.width == 2 * SIDE:
+        return picture.reduce(2)
+    return picture.resize((SIDE, SIDE), Image.Resampling.NEAREST if picture.width < SIDE else Image.Resampling.BICUBIC)
 
 
 def _name(store: Store, index: int) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from alexnet_cli.core.errors import DataError, ImageError, SourceError
-from alexnet_cli.core.images import decode_record, encode_jpeg, square
+from alexnet_cli.core.images import STORED_SIZE, decode_record, encode_jpeg, square
 from alexnet_cli.core.memory import reuse_memory
 from alexnet_cli.core.places import Place
 from alexnet_cli.core.sums import PixelSums
@@ -30,12 +30,17 @@ CHUNKS_AHEAD = 4  # tasks a worker, so that none waits for the writer
 
 @dataclass(frozen=True)
 class Conversion:
-    """How to make records: from which source, in which format ("jpeg" or "raw"), and whether to sum the pixels."""
+    """How to make records: from which source, in which format ("jpeg" or "raw"), and whether to sum the pixels.
+
+    size: of the squares. resize: how `images.square` makes them.
+    """
 
     source: Path
     format: Literal["jpeg", "raw"]
     quality: int
     with_sums: bool
+    size: int = STORED_SIZE
+    resize: Literal["short_side", "warp"] = "short_side"
 
 
 @dataclass
@@ -55,7 +60,7 @@ def convert(pictures: Sequence[Picture], how: Conversion) -> Converted:
 
     Raises SourceError when the whole source has gone, which must not pass for a folder of damaged pictures.
     """
-    result = Converted([], [], PixelSums.of_few() if how.with_sums else None)
+    result = Converted([], [], PixelSums.of_few(how.size) if how.with_sums else None)
     for path, place in pictures:
         try:
             _convert_one(place, how, result)
@@ -115,11 +120,11 @@ def _convert_one(place: Place, how: Conversion, result: Converted) -> None:
         picture = place.read()
     except OSError as error:
         raise ImageError(f"cannot be opened: {error.strerror or error}") from error
-    image_HWC = square(picture)
+    image_HWC = square(picture, size=how.size, resize=how.resize)
     record = encode_jpeg(image_HWC, how.quality) if how.format == "jpeg" else image_HWC.tobytes()
     if result.sums is not None:
         # The mean is that of what training will see: the picture as it comes out of the store.
-        result.sums.add(decode_record(record, how.format))
+        result.sums.add(decode_record(record, how.format, how.size))
     result.records.append(record)
 
 

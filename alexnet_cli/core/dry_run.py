@@ -24,6 +24,7 @@ from alexnet_cli.core.ranks import Ranks, plan_ranks
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.resume import saved_steps
+from alexnet_cli.core.session import WEIGHTS_EVERY
 from alexnet_cli.core.store import DATA_FILE, Store, open_store, read_stats
 from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
@@ -120,7 +121,7 @@ def dry_run(options: TrainOptions, reporter: Reporter | None = None) -> DryRun:
     spread = Spread(ranks.world, ranks.towers, recipe.batch_size, precision.name)
     course = _course(job, train, val)
     needs = tuple(_rank_need(table, spread, rank) for rank in range(ranks.world))
-    side = int(train.meta["size"])
+    side = train.size
     free, for_pictures = _free(ranks, needs)
     measured = measure(job, ranks, classes, side, course, reporter)
     return DryRun(
@@ -137,7 +138,9 @@ def dry_run(options: TrainOptions, reporter: Reporter | None = None) -> DryRun:
         ranks_here=len(ranks.devices),
         free_memory=free,
         free_for_pictures=for_pictures,
-        disk=disk_terms(table, spread, course, side=side, keep=options.keep, log_every=options.log_every),
+        disk=disk_terms(
+            table, spread, course, side=side, keep=options.keep, log_every=options.log_every, weights_every=WEIGHTS_EVERY
+        ),
         free_disk=_free_disk(job.folder.path),
         measured=measured,
         duration=duration(course, measured.speed, spread.replicas),

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet_cli.core.batches import stored_batches
+from alexnet_cli.core.batches import require_size, stored_batches
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.model import AlexNet
@@ -57,17 +57,19 @@ def evaluate(
 ) -> Evaluation:
     """Score every image of the stores, taken together.
 
-    mean_CHW: float32 (3, 256, 256), RGB, 0-255. classes: ids in the order of the network's outputs; labels are matched to them
-    by id. recipe: the network's own by default. crops: 10, 1 for the centre, None for the recipe's. batch_size: views in one
-    forward pass, at most.
+    mean_CHW: float32 (3, H, W), RGB, 0-255. classes: ids in the order of the network's outputs; labels are matched
+    to them by id. recipe: the network's own by default. crops: 10, 1 for the centre, None for the recipe's. batch_size: views in
+    one forward pass, at most.
     On several ranks all must call it: every image is read by one rank and scored by one replica, none twice, and all return the
     same.
-    Raises DataError when a store has other classes, when there is no image, or when one cannot be read.
+    Raises DataError when a store has other classes or pictures of another size, when there is no image, or when one cannot be read.
     """
     started = time.perf_counter()
     recipe = recipe or network.recipe
     reporter = reporter or Reporter()
     truths = _truths(stores, classes)
+    for store in stores:
+        require_size(store, recipe)
     crops = recipe.test_crops if crops is None else crops
     views = num_views(recipe, crops)
     layout = network.layout
@@ -105,7 +107,7 @@ def average_probabilities(
 ) -> Tensor | None:
     """Return each image's probabilities (B, K), the mean over its views; None on the rank that has no scores.
 
-    images_BHWC: uint8 (B, 256, 256, 3), RGB. mean_CHW: on the network's device, in its type. The softmax is taken of each view
+    images_BHWC: uint8 (B, H, W, 3), RGB. mean_CHW: on the network's device, in its type. The softmax is taken of each view
     by itself, in float32 (float64 in fp64). Source: paper 4.1; probabilities rather than logits: the 2012 code.
     """
     views_BVCHW = test_views(images_BHWC, mean_CHW, recipe, crops)

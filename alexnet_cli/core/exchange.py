@@ -98,7 +98,7 @@ def held_tensors(table: Sequence[LayerRow], spread: Spread, rank: int) -> list[i
     for row in table[1:]:
         whole = not spread.split or row is table[-1]
         if row is not table[-1] or spread.scores(rank):
-            biases = row.output[0]
+            biases = math.prod(row.output) if row.operations[0] == "local" else row.output[0]
             sizes += [(row.parameters - biases) // (1 if whole else 2), biases // (1 if whole else 2)]
     return sizes
 

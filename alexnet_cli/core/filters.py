@@ -8,7 +8,7 @@ from PIL import Image
 
 from alexnet_cli.core.checkpoint import Weights
 from alexnet_cli.core.errors import AlexNetError
-from alexnet_cli.core.recipe import LAYERS
+from alexnet_cli.core.recipe import Recipe
 
 KERNELS_PER_ROW = 16  # figure 3: three rows for each tower
 GAP = 1  # pixel between kernels, before the enlargement
@@ -24,17 +24,23 @@ def draw_filters(weights: Weights, layer: str = "conv1") -> Image.Image:
     the network's own order. Raises AlexNetError for a layer whose kernels are no pictures.
     Source: paper, figure 3; the scale: shownet.py's default.
     """
-    if layer not in LAYERS:
-        raise AlexNetError(f"no layer named {layer!r}, expected one of {', '.join(LAYERS)}", hint=f"draw {DRAWABLE[0]}")
+    layers = weights.recipe.layers
+    if layer not in layers:
+        raise AlexNetError(f"no layer named {layer!r}, expected one of {', '.join(layers)}", hint=f"draw {DRAWABLE[0]}")
     if layer not in DRAWABLE:
         raise AlexNetError(
             f"the kernels of {layer} cannot be drawn: they do not have the three channels of a picture",
             hint=f"layers that can be drawn: {', '.join(DRAWABLE)}",
         )
-    kernels_NHWC = weights.tensors[f"{layer}.weight"].numpy().transpose(0, 2, 3, 1)
-    if weights.recipe.channel_order == "bgr":
+    return draw_kernels(weights.tensors[f"{layer}.weight"].numpy(), weights.recipe)
+
+
+def draw_kernels(kernels_NCHW: NDArray[np.float32], recipe: Recipe) -> Image.Image:
+    """Draw kernels of three channels, as `draw_filters` does, without a weights file: while a network is trained."""
+    kernels_NHWC = kernels_NCHW.transpose(0, 2, 3, 1)
+    if recipe.channel_order == "bgr":
         kernels_NHWC = kernels_NHWC[..., ::-1]
-    towers = np.split(_to_pixels(kernels_NHWC), weights.recipe.towers)
+    towers = np.split(_to_pixels(kernels_NHWC), recipe.towers)
     return _enlarged(_stacked([_mosaic(tower) for tower in towers]))
 
 

@@ -13,7 +13,7 @@ from alexnet_cli.core.exchange import Spread, held_tensors
 
 INDEX_BYTES = 8  # of a place that pooling has chosen
 BATCHES_IN_MEMORY = 3  # two are read while one is used
-LOG_ROW_BYTES = 256  # a line of metrics.jsonl, rounded up
+LOG_ROW_BYTES = 340  # a line of metrics.jsonl and its line of metrics.csv, rounded up
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def kept_per_picture(table: Sequence[LayerRow], spread: Spread, rank: int) -> di
         if row is table[-1] and not spread.scores(rank):
             break
         crosses = spread.split and row.crossing > 0
-        copied = crosses or (row.kernel == 0 and before.pooled[1:] != (1, 1))  # maps are laid out anew for a product
+        # Maps are laid out anew for a product, and for a local layer window by window.
+        copied = crosses or row.operations[0] == "local" or (row.kernel == 0 and before.pooled[1:] != (1, 1))
         reads = _values_read(before, row) // (1 if crosses or before is table[0] else spread.towers)
         parts = 1 if row is table[-1] else spread.towers
         walk = list(_walk(row, reads, remembered and not copied, spread, parts))
@@ -106,8 +107,13 @@ def kept_per_picture(table: Sequence[LayerRow], spread: Spread, rank: int) -> di
 
 
 def _values_read(before: LayerRow, row: LayerRow) -> int:
-    """Return how many numbers a layer reads of a picture; the first one's are padded before it, on every side alike."""
+    """Return how many numbers a layer reads of a picture, the first one's padded, a local one's window by window.
+
+    Padding that the first convolution adds by itself, as in `tiny`, is never laid out: there this is a little too much.
+    """
     channels, height, width = before.pooled
+    if row.operations[0] == "local":
+        return channels * row.kernel**2 * math.prod(row.output[1:])
     around = sum(row.padding) if before.name == "input" else 0
     return channels * (height + around) * (width + around)
 
@@ -139,15 +145,18 @@ def _walk(row: LayerRow, size: int, remembered: bool, spread: Spread, parts: int
 
 
 def disk_terms(
-    table: Sequence[LayerRow], spread: Spread, course: Course, *, side: int, keep: int, log_every: int
+    table: Sequence[LayerRow], spread: Spread, course: Course, *, side: int, keep: int, log_every: int, weights_every: int
 ) -> dict[str, int]:
-    """Return the bytes that a run's folder needs at most, by file; headers of some kilobytes are left out.
+    """Return the bytes that a run's folder needs at most, by file; headers of some kilobytes and TensorBoard's events are left out.
 
-    side: of the stored pictures, whose mean goes into both weights files. keep: older states beside the newest.
+    side: of the stored pictures, whose mean goes into both weights files. keep: older states beside the newest. log_every,
+    weights_every: steps between two rows of the log, and between two in which each parameter has one, as after each epoch.
     """
     parameters = sum(row.parameters for row in table)
     state = 2 * parameters * spread.weight_bytes
-    rows = course.last_step // log_every + course.last_step // course.steps_per_epoch + 1
+    epochs = course.last_step // course.steps_per_epoch + 1
+    of_parameters = 2 * (len(table) - 1) * (course.last_step // weights_every + epochs)
+    rows = course.last_step // log_every + epochs + of_parameters
     return {
         "best and last weights": 2 * 4 * (parameters + 3 * side * side),
         f"{keep + 1} state{'s' * (keep > 0)} for --resume": (keep + 1) * state,

@@ -1,4 +1,4 @@
-"""One picture: a file or its bytes > RGB uint8 > 256x256, and a stored picture to and from its bytes.
+"""One picture: a file or its bytes > RGB uint8 > a square, of 256x256 by default, and a stored picture to and from its bytes.
 
 The only decoder of pictures, shared by `prepare` and `predict`, so that both see the same pixels. Most pictures are plain JPEG
 files, which have a faster way of their own; all others, and all that are damaged, are Pillow's. It must not import torch.
@@ -21,7 +21,7 @@ from alexnet_cli.core.jpeg import REDUCTIONS, decode_plain, plain_size, read_jpe
 from alexnet_cli.core.scaling import Box, centre, scale_array, scale_picture, whole
 
 STORED_SIZE = 256
-STORED_SHAPE = (STORED_SIZE, STORED_SIZE, 3)
+RESIZES = ("short_side", "warp")
 ENOUGH = 2  # a picture is decoded no smaller than so many times what it is scaled to; see docs/decisions.md
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB; more than any honest photograph here, and Pillow's own threshold
@@ -80,29 +80,33 @@ def encode_jpeg(image_HWC: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def decode_record(
-    value: bytes | memoryview, format: Literal["jpeg", "raw"], into_HWC: NDArray[np.uint8] | None = None
+    value: bytes | memoryview,
+    format: Literal["jpeg", "raw"],
+    size: int = STORED_SIZE,
+    into_HWC: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Read a stored picture, the value of one record of a store.
 
     into_HWC: contiguous memory of that shape, which a plain JPEG file is decoded to.
-    Returns uint8 [0, 255], (256, 256, 3), RGB: of a raw record a view of its bytes, of a plain JPEG file `into_HWC` where given.
-    Raises ImageError when the value is no such picture.
+    Returns uint8 [0, 255], (size, size, 3), RGB: of a raw record a view of its bytes, of a plain JPEG file `into_HWC` where
+    given. Raises ImageError when the value is no such picture.
     """
+    expected = (size, size, 3)
     if format == "raw":
-        if len(value) != math.prod(STORED_SHAPE):
-            raise ImageError(f"it has {len(value)} bytes, expected {math.prod(STORED_SHAPE)}")
-        return np.frombuffer(value, dtype=np.uint8).reshape(STORED_SHAPE)
-    decoded_HWC = decode_plain(value, STORED_SHAPE[:2], into=into_HWC) if plain_size(value) == STORED_SHAPE[:2] else None
+        if len(value) != math.prod(expected):
+            raise ImageError(f"it has {len(value)} bytes, expected {math.prod(expected)}")
+        return np.frombuffer(value, dtype=np.uint8).reshape(expected)
+    decoded_HWC = decode_plain(value, expected[:2], into=into_HWC) if plain_size(value) == expected[:2] else None
     if decoded_HWC is not None:
         return decoded_HWC
     try:
         with Image.open(BytesIO(value), formats=("JPEG",)) as picture:
             shape = (picture.height, picture.width, len(picture.getbands()))
-            if shape == STORED_SHAPE:  # by the header, before memory is taken for the pixels
+            if shape == expected:  # by the header, before memory is taken for the pixels
                 return np.array(picture)
     except (*DAMAGE, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError(f"it is not a whole JPEG file ({error})") from error
-    raise ImageError(f"it has the shape {shape}, expected {STORED_SHAPE}")
+    raise ImageError(f"it has the shape {shape}, expected {expected}")
 
 
 def _square_plain_jpeg(source: bytes | Path, size: int, resize: str, exif_orientation: bool) -> NDArray[np.uint8] | None:

@@ -1,6 +1,7 @@
 """How the process keeps memory, how much it has, and how much there is (stdlib only)."""
 
 import ctypes
+import os
 from pathlib import Path
 
 # Parameters of glibc's mallopt, and values that switch them off.
@@ -21,6 +22,16 @@ def reuse_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(M_MMAP_MAX, NO_MAPPINGS)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER_TRIM))
+
+
+def memory_in_use(on_gpu: int = 0) -> dict[str, float]:
+    """Return how many bytes this process holds, by "memory" and, if there are any on a GPU, "gpu_memory"; empty if unknown."""
+    figures: dict[str, float] = {"gpu_memory": on_gpu} if on_gpu else {}
+    try:
+        resident_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:  # only Linux tells
+        return figures
+    return {"memory": resident_pages * os.sysconf("SC_PAGE_SIZE"), **figures}
 
 
 def used_memory(status: Path = Path("/proc/self/status")) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from alexnet_cli.core.errors import StoreError
 from alexnet_cli.core.files import write_atomically
+from alexnet_cli.core.images import STORED_SIZE
 from alexnet_cli.core.lock import held
 from alexnet_cli.core.store import (
     DATA_FILE,
@@ -41,6 +42,7 @@ class Plan:
     kind: of the source. quality: None for raw pictures. limit: None for all. listing: the source's
     fingerprint, by part. pictures: to be
     converted, by split. classes, per_class, holdout: the selection, None for all.
+    size, resize: of the stored squares.
     """
 
     kind: str
@@ -54,6 +56,8 @@ class Plan:
     classes: list[str] | int | None = None
     per_class: int | None = None
     holdout: float | None = None
+    size: int = STORED_SIZE
+    resize: str = "short_side"
 
 
 def refuse_overlap(source: Path, out: Path) -> None:

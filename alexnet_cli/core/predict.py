@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import ImageError
 from alexnet_cli.core.evaluate import average_probabilities
 from alexnet_cli.core.images import square
+from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.views import num_views
 
@@ -50,7 +50,6 @@ class Failure:
     reason: str
 
 
-Resize = Literal["short_side", "warp"]
 Image = NDArray[np.uint8] | str  # or the reason why it could not be read
 
 
@@ -80,7 +79,7 @@ def predict(
     mean_CHW = weights.mean.to(device, precision.dtype)
     results: list[Prediction | Failure] = []
     reporter.start("predict", len(paths), "pictures")
-    for some, images in _read_ahead(paths, images_per_pass, recipe.resize, workers or usable_cores()):
+    for some, images in _read_ahead(paths, images_per_pass, recipe, workers or usable_cores()):
         readable = [image for image in images if not isinstance(image, str)]
         probabilities_BK = torch.empty(0)
         if readable:
@@ -96,9 +95,9 @@ def predict(
     return results
 
 
-def _read_ahead(paths: Sequence[str], count: int, resize: Resize, workers: int) -> Iterator[tuple[Sequence[str], list[Image]]]:
+def _read_ahead(paths: Sequence[str], count: int, recipe: Recipe, workers: int) -> Iterator[tuple[Sequence[str], list[Image]]]:
     """Read `count` pictures at a time, the next ones while the network is busy with these; a reason where one cannot be read."""
-    read = partial(_read, resize=resize)
+    read = partial(_read, recipe=recipe)
     with ThreadPoolExecutor(workers, thread_name_prefix="predict") as pool:
         ahead: list[tuple[Sequence[str], list[Future[Image]]]] = []
         for first in range(0, len(paths), count):
@@ -114,9 +113,9 @@ def _finished(paths: Sequence[str], futures: Sequence[Future[Image]]) -> tuple[S
     return paths, [future.result() for future in futures]
 
 
-def _read(path: str, *, resize: Resize) -> Image:
+def _read(path: str, *, recipe: Recipe) -> Image:
     try:
-        return square(Path(path), resize=resize, exif_orientation=True)
+        return square(Path(path), size=recipe.stored_size, resize=recipe.resize, exif_orientation=True)
     except ImageError as error:
         return error.message
 

@@ -5,7 +5,7 @@ It can be killed at any moment; the same call continues and ends with the same r
 
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from alexnet_cli.core.conversion import CHUNK, Conversion, convert_all
 from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.disk_need import refuse_small_disk
 from alexnet_cli.core.errors import DataError
-from alexnet_cli.core.images import STORED_SIZE
+from alexnet_cli.core.images import RESIZES, STORED_SIZE
 from alexnet_cli.core.output import (
     REJECTED_FILE,
     Plan,
@@ -42,6 +42,7 @@ from alexnet_cli.core.store_writer import COMMIT_PICTURES, StoreWriter
 
 SILENT = Reporter()
 EVERYTHING = Selection()
+SIZES = range(8, 257)  # sums of products of larger pictures would not fit their 32 bits
 SKIP = 'repair or remove it, or skip such pictures with "--on-error skip"'
 
 
@@ -92,6 +93,8 @@ def prepare(
     selection: Selection = EVERYTHING,
     format: Literal["jpeg", "raw"] = "jpeg",
     quality: int = 95,
+    size: int = STORED_SIZE,
+    resize: Literal["short_side", "warp"] = "short_side",
     workers: int | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -106,7 +109,8 @@ def prepare(
     """Make a store of every split in `source`, or continue, or leave alone what is complete.
 
     source, kind, downloads: as `find_source` takes them. selection: the part of it that is wanted. format, quality: of the
-    stored pictures, JPEG 1-100 or raw RGB. workers: processes, None for one per processor core. limit: so many pictures per
+    stored pictures, JPEG 1-100 or raw RGB. size: side of the stored squares, SIZES. resize: the shorter side becomes `size` and
+    the centre is kept, or the whole is warped. workers: processes, None for one per processor core. limit: so many pictures per
     split at most, drawn from all classes. seed: of the records' order and of the selection. force: replace what an earlier
     `prepare` left in `out`. on_error: "stop" at the first picture that cannot be read, or "skip" and list it. max_rejected: how
     many of these are borne. verify: compare the official archives with their published sums first. commit_pictures: how much
@@ -115,10 +119,11 @@ def prepare(
     """
     began = time.monotonic()
     _check_arguments(format, quality, workers, limit)
+    _check_squares(size, resize)
     found = _find(source, kind, downloads, selection, seed, reporter)
     if verify:
         _verify(found, reporter)
-    plan = _plan(found, format, quality, limit, seed, selection)
+    plan = replace(_plan(found, format, quality, limit, seed, selection), size=size, resize=resize)
     job = _Job(found, Path(out), plan, workers or usable_cores(), on_error == "stop", max_rejected, commit_pictures, reporter)
     refuse_overlap(found.path, job.out)
     with exclusive(job.out):
@@ -158,6 +163,13 @@ def _check_arguments(format: str, quality: int, workers: int | None, limit: int 
         raise DataError(f"{workers} workers, expected 1 or more")
     if limit is not None and limit < 1:
         raise DataError(f"limit {limit}, expected 1 or more")
+
+
+def _check_squares(size: int, resize: str) -> None:
+    if size not in SIZES:
+        raise DataError(f"size {size}, expected {SIZES.start} to {SIZES.stop - 1}")
+    if resize not in RESIZES:
+        raise DataError(f'resize "{resize}", expected {" or ".join(RESIZES)}')
 
 
 def _plan(source: Source, format: str, quality: int, limit: int | None, seed: int, selection: Selection) -> Plan:
@@ -203,7 +215,7 @@ def _refuse_refused(job: _Job) -> None:
 
 def _prepare_split(job: _Job, name: str, order: NDArray[np.int64]) -> int:
     split = job.source.splits[name]
-    with StoreWriter(job.out / name, len(order), commit_pictures=job.commit_pictures) as writer:
+    with StoreWriter(job.out / name, len(order), size=job.plan.size, commit_pictures=job.commit_pictures) as writer:
         before = writer.progress.done
         if writer.continued:
             job.reporter.note(f"continuing at record {writer.progress.records} of {len(order)} of {name}")
@@ -217,7 +229,8 @@ def _prepare_split(job: _Job, name: str, order: NDArray[np.int64]) -> int:
 
 
 def _conversion(job: _Job, *, with_sums: bool = False) -> Conversion:
-    return Conversion(job.source.path, job.plan.format, job.plan.quality or 0, with_sums=with_sums)  # type: ignore[arg-type]
+    plan = job.plan
+    return Conversion(job.source.path, plan.format, plan.quality or 0, with_sums, plan.size, plan.resize)  # type: ignore[arg-type]
 
 
 def _write_records(job: _Job, name: str, writer: StoreWriter, order: NDArray[np.int64]) -> None:
@@ -287,7 +300,8 @@ def _meta(job: _Job, count: int) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "count": count,
         "format": job.plan.format,
-        "size": STORED_SIZE,
+        "size": job.plan.size,
+        "resize": job.plan.resize,
         "resampling": "bicubic",
         "quality": job.plan.quality,
         "classes": job.source.classes,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -26,9 +26,10 @@ from alexnet_cli.core.pace import StopRequest
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.torchrun import Place
 from alexnet_cli.core.towers import Layout
-from alexnet_cli.core.train_job import Job, TrainResult
+from alexnet_cli.core.train_job import Job
 
-Rank = Callable[[Job, Layout, Reporter, StopRequest], TrainResult]
+Result = TypeVar("Result")
+Rank = Callable[[Job, Layout, Reporter, StopRequest], Result]
 MEETING = "meeting"  # file in the ranks' common folder
 STAND_IN = "use --device cpu: processes stand in for the GPUs"
 GRACE = 10.0  # seconds in which rank 0 may notice by itself that another rank has gone; NCCL never does
@@ -99,7 +100,7 @@ def join_torchrun(ranks: Ranks) -> Layout:
     return join_ranks(ranks.place.rank, ranks.devices[ranks.place.local_rank], world=ranks.world, towers=ranks.towers)
 
 
-def run_among_others(rank: Rank, job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> TrainResult:
+def run_among_others(rank: Rank[Result], job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> Result:
     """Run this process's rank to its end; a failure of another rank is told by that one, and torchrun ends the rest."""
     try:
         return rank(job, layout, reporter, stop)
@@ -118,7 +119,7 @@ def _is_transport(error: RuntimeError) -> bool:
 # Started here ----------------------------------------------------------------------------------------------------------------
 
 
-def run_together(rank: Rank, job: Job, ranks: Ranks, reporter: Reporter, stop: StopRequest) -> TrainResult:
+def run_together(rank: Rank[Result], job: Job, ranks: Ranks, reporter: Reporter, stop: StopRequest) -> Result:
     """Start the other ranks, run all to their end and return rank 0's result; when one fails, all end within seconds."""
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory(prefix="alexnet-") as name:
@@ -145,7 +146,7 @@ def run_together(rank: Rank, job: Job, ranks: Ranks, reporter: Reporter, stop: S
 class Others:
     """The processes of ranks 1 and up, which this process starts and ends."""
 
-    def __init__(self, rank: Rank, job: Job, ranks: Ranks, folder: Path, threads: int) -> None:
+    def __init__(self, rank: Rank[Any], job: Job, ranks: Ranks, folder: Path, threads: int) -> None:
         self._folder = folder
         self._layouts = [Layout(number, ranks.world, towers=ranks.towers) for number in range(1, ranks.world)]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
@@ -226,7 +227,7 @@ def _start(arguments: tuple[Any, ...]) -> Any:
     return process
 
 
-def _other_rank(rank: Rank, job: Job, ranks: Ranks, number: int, folder: Path, threads: int) -> None:
+def _other_rank(rank: Rank[Any], job: Job, ranks: Ranks, number: int, folder: Path, threads: int) -> None:
     """Run a rank that is silent, as rank 0 decides when to stop and says what went wrong, here too."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)

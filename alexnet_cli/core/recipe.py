@@ -1,8 +1,8 @@
 """One frozen dataclass says what the network is, how it starts, how it is trained and how it is tested (stdlib only).
 
-The presets are functions: `original()` is net #145 of the authors' released 2012 code, `paper()` the paper's text taken
-literally, `small()` #145 with a schedule and an augmentation for small data. Sources in the trailing comments: `P 3.3` is a
-section of the NIPS 2012 paper, `#145` the configuration `layers-145.cfg` with its parameters, `code` the rest of that release.
+The defaults are net #145 of the authors' released 2012 code; `recipes` has the others. Sources in the trailing comments:
+`P 3.3` is a section of the NIPS 2012 paper, `#145` the configuration `layers-145.cfg` with its parameters, `code` the rest of
+that release.
 """
 
 import dataclasses
@@ -14,20 +14,18 @@ from typing import Any, Literal
 from alexnet_cli.core.errors import RecipeError
 
 STORED_SIZE = 256  # P 2: shorter side 256, central 256x256
-CONV_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
-FC_LAYERS = ("fc6", "fc7", "fc8")
-LAYERS = CONV_LAYERS + FC_LAYERS
-KERNELS = {"conv1": 11, "conv2": 5, "conv3": 3, "conv4": 3, "conv5": 3}  # P 3.5
-STRIDES = {"conv1": 4, "conv2": 1, "conv3": 1, "conv4": 1, "conv5": 1}  # P 3.5
-PADDINGS = {"conv1": 0, "conv2": 2, "conv3": 1, "conv4": 1, "conv5": 1}  # #145; conv1's own is `input_padding`
-OPERATIONS = ("conv", "relu", "lrn", "spatial", "pool")
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")  # P 3.5
+KINDS = ("conv", "local", "fc")
+OPERATIONS = ("activation", "lrn", "spatial", "pool")
 CHOICES = {
+    "activation": ("relu", "tanh"),
     "resize": ("short_side", "warp"),
     "channel_order": ("rgb", "bgr"),
     "mean": ("image", "channel"),
     "mean_crop": ("centre", "aligned"),
     "colour_noise_scale": ("stdev", "eigenvalue"),
     "shuffle": ("once", "full", "block"),
+    "schedule": ("events", "quarters", "milestones", "plateau"),
     "test_crops": (10, 1),
 }
 
@@ -42,20 +40,18 @@ class Event:
     """A change of the rates from one moment of the training on.
 
     at: share of all steps that lies before it, 0-1, so that it keeps its place when the run is shortened.
-    layers: whose rates change. weight_factor, bias_factor: rate divided by the initial one from now on; a bias_factor of
-    None leaves the biases as they are. colour_noise: its strength from now on; None leaves it as it is.
+    layers: whose rates change, none for all. weight_factor, bias_factor: rate divided by the initial one from now on; a
+    bias_factor of None leaves the biases as they are. colour_noise: its strength from now on; None leaves it as it is.
     """
 
     at: float
-    layers: tuple[str, ...] = LAYERS
+    layers: tuple[str, ...] = ()
     weight_factor: float = 1.0
     bias_factor: float | None = None
     colour_noise: float | None = None
 
     def __post_init__(self) -> None:
         _require(0 <= self.at <= 1, f"event at {self.at}, expected a share of the training between 0 and 1")
-        unknown = [layer for layer in self.layers if layer not in LAYERS]
-        _require(not unknown, f"event names unknown layers {unknown}, expected some of {', '.join(LAYERS)}")
 
 
 @dataclass(frozen=True)
@@ -97,6 +93,7 @@ class Recipe:
     name: str = "original"
 
     # What the network sees
+    stored_size: int = STORED_SIZE  # P 2: pictures are prepared as squares of this side
     input_size: int = 224  # P 4.1; Caffe 227
     input_padding: tuple[int, int] = (0, 3)  # code: zeros before and after each side; the 55th window ends on 3 of them
     resize: Literal["short_side", "warp"] = "short_side"  # P 2; Caffe's tutorial warps
@@ -106,14 +103,18 @@ class Recipe:
     mean: Literal["image", "channel"] = "image"  # P 2, code: one mean per pixel
     mean_crop: Literal["centre", "aligned"] = "centre"  # code: the centre crop for every crop; Caffe: the crop's own place
 
-    # Layers
+    # Layers: conv, then local (a convolution whose kernels differ from place to place), then fc; one value for each conv or local
+    layers: tuple[str, ...] = LAYERS
     towers: int = 2  # P 3.2
-    channels: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256)  # P 3.5, both towers together
-    hidden: tuple[int, int] = (4096, 4096)  # P 3.5
+    channels: tuple[int, ...] = (96, 256, 384, 384, 256)  # P 3.5, both towers together
+    kernels: tuple[int, ...] = (11, 5, 3, 3, 3)  # P 3.5
+    strides: tuple[int, ...] = (4, 1, 1, 1, 1)  # P 3.5
+    paddings: tuple[int, ...] = (0, 2, 1, 1, 1)  # #145; before conv1 `input_padding` comes on top
+    # What follows each conv or local, in order. #145: layer 1 is normalised before its ReLU; the spatial norm is not in the paper
+    follows: tuple[str, ...] = ("lrn pool activation", "activation lrn spatial pool", "activation", "activation", "pool activation")
+    hidden: tuple[int, ...] = (4096, 4096)  # P 3.5: units of each fc but the last, which has one per class
+    activation: Literal["relu", "tanh"] = "relu"  # P 3.1
     reads_both_towers: tuple[str, ...] = ("conv3", "fc6", "fc7", "fc8")  # P 3.5, #145
-    layer1: tuple[str, ...] = ("conv", "lrn", "pool", "relu")  # #145: normalised before the ReLU
-    layer2: tuple[str, ...] = ("conv", "relu", "lrn", "spatial", "pool")  # #145: the spatial norm is not in the paper
-    layer5: tuple[str, ...] = ("conv", "pool", "relu")  # #145
     pool_size: int = 3  # P 3.4
     pool_stride: int = 2  # P 3.4
 
@@ -147,7 +148,17 @@ class Recipe:
     weight_decay: float = 0.0005  # P 5
     bias_weight_decay: float = 0.0  # code: biases are built without decay
     rate_inside_velocity: bool = True  # P 5: a drop of the rate leaves the velocity as it is; torch's SGD shrinks it at once
+    layer_rates: Mapping[str, float] = field(default_factory=dict)  # P 5: equal for all; a layer's factor, 0 freezes it
+
+    # Schedule: when the rates drop
+    schedule: Literal["events", "quarters", "milestones", "plateau"] = "events"  # #145: by hand, as its log has it
     events: tuple[Event, ...] = field(default=EVENTS_145)
+    milestones: tuple[int, ...] = ()  # epochs after which all rates drop
+    milestone_factor: float = 0.1  # P 5: divided by 10
+    plateau_factor: float = 0.1  # P 5: divided by 10
+    plateau_patience: int = 5  # epochs without improvement; not published
+    plateau_improvement: float = 0.001  # of the top-1 error, 0-1; not published
+    plateau_drops: int = 3  # P 5: "reduced three times"
 
     # Augmentation and order
     mirror: bool = True  # P 4.1; governs the test views too
@@ -161,29 +172,54 @@ class Recipe:
     test_crops: Literal[10, 1] = 10  # P 4.1
 
     def __post_init__(self) -> None:
+        self._check_layers()
         self._check_shape()
         self._check_numbers()
+        self._check_schedule()
         for name, choices in CHOICES.items():
             _require(getattr(self, name) in choices, f"{name} is {getattr(self, name)!r}, expected one of {choices}")
-        for name in ("layer1", "layer2", "layer5"):
-            operations = getattr(self, name)
-            wrong = [operation for operation in operations if operation not in OPERATIONS]
-            _require(not wrong, f"{name} has unknown operations {wrong}, expected some of {', '.join(OPERATIONS)}")
-            _require(operations[:1] == ("conv",) and operations.count("conv") == 1, f"{name} must start with its one conv")
-            _require(operations.count("pool") == 1, f"{name} must pool exactly once")
+
+    def _check_layers(self) -> None:
+        kinds = [kind for kind in KINDS for layer in self.layers if layer.startswith(kind)]
+        _require(
+            len(kinds) == len(self.layers) == len(set(self.layers)) and self.layers == (*self.maps, *self.full),
+            f"layers are {', '.join(self.layers)}, expected each once, named conv..., local... and fc..., in this order",
+        )
+        _require(bool(self.maps and self.full), "expected at least one conv or local layer, and one fc")
+        for name in ("channels", "kernels", "strides", "paddings", "follows"):
+            count = len(getattr(self, name))
+            _require(count == len(self.maps), f"{count} {name}, expected {len(self.maps)}: one for each of {', '.join(self.maps)}")
+        _require(len(self.hidden) == len(self.full) - 1, f"{len(self.hidden)} hidden widths, expected {len(self.full) - 1}")
+        for name in ("init_stdevs", "init_biases"):
+            count = len(getattr(self, name))
+            _require(count == len(self.layers), f"{count} {name}, expected {len(self.layers)}")
+        for layer, follows in zip(self.maps, self.follows, strict=True):
+            wrong = [operation for operation in follows.split() if operation not in OPERATIONS]
+            _require(not wrong, f"{layer} is followed by unknown operations {wrong}, expected some of {', '.join(OPERATIONS)}")
+            _require(follows.split().count("pool") <= 1, f"{layer} is followed by more than one pool")
+        for event in self.events:
+            unknown = [layer for layer in event.layers if layer not in self.layers]
+            _require(not unknown, f"event names unknown layers {unknown}, expected some of {', '.join(self.layers)}")
 
     def _check_shape(self) -> None:
         _require(self.towers in (1, 2), f"{self.towers} towers, expected 1 or 2")
+        _require(self.stored_size >= 8, f"stored size {self.stored_size}, expected at least 8")
         _require(
-            32 <= self.input_size <= STORED_SIZE, f"input size {self.input_size}, expected at least 32 and at most {STORED_SIZE}"
+            8 <= self.input_size <= self.stored_size,
+            f"input size {self.input_size}, expected at least 8 and at most {self.stored_size}, the stored size",
         )
         odd = [width for width in self.channels + self.hidden if width < 1 or width % self.towers]
         _require(not odd, f"widths {odd} cannot be split over {self.towers} towers")
-        _require(len(self.channels) == 5 and len(self.hidden) == 2, "expected 5 convolutional and 2 hidden widths")
-        _require(set(FC_LAYERS) <= set(self.reads_both_towers) <= set(LAYERS[1:]), "fc6, fc7 and fc8 must read both towers")
-        _require(len(self.init_stdevs) == len(LAYERS), f"{len(self.init_stdevs)} initial deviations, expected {len(LAYERS)}")
-        _require(len(self.init_biases) == len(LAYERS), f"{len(self.init_biases)} initial biases, expected {len(LAYERS)}")
+        reading = set(self.reads_both_towers)
+        _require(
+            set(self.full) <= reading <= set(self.layers[1:]),
+            f"reads_both_towers must have {', '.join(self.full)} and otherwise layers after the first",
+        )
+        # A layout of two ranks keeps the layer of this name whole, beside the loss.
+        _require(self.towers == 1 or self.layers[-1] == "fc8", f"the last of two towers' layers is {self.layers[-1]}, expected fc8")
+        _require(self.towers == 1 or not self.local, "local layers are made for one tower")
         _require(self.lrn_size % 2 == 1 and self.spatial_size % 2 == 1, "normalisation windows must be odd")
+        _require(min(self.kernels + self.strides) >= 1 and min(self.paddings) >= 0, "kernels and strides must be 1 or more")
 
     def _check_numbers(self) -> None:
         for name in ("batch_size", "epochs", "crop_chunk", "lrn_size", "spatial_size", "pool_size", "pool_stride"):
@@ -196,22 +232,61 @@ class Recipe:
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}, expected a number from 0 to below 1")
         _require(list(self.events) == sorted(self.events, key=lambda event: event.at), "events are not in order of time")
 
+    def _check_schedule(self) -> None:
+        unknown = [layer for layer in self.layer_rates if layer not in self.layers]
+        _require(not unknown, f"layer_rates names unknown layers {unknown}, expected some of {', '.join(self.layers)}")
+        for layer, factor in self.layer_rates.items():
+            _require(0 <= factor < math.inf, f"layer_rates.{layer} is {factor}, expected a number from 0 on")
+        for name in ("milestone_factor", "plateau_factor"):
+            _require(0 < getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, expected a number above 0 and at most 1")
+        _require(self.plateau_patience >= 1, f"plateau_patience is {self.plateau_patience}, expected at least 1 epoch")
+        _require(0 <= self.plateau_improvement < 1, f"plateau_improvement is {self.plateau_improvement}, expected a share of 0-1")
+        _require(self.plateau_drops >= 0, f"plateau_drops is {self.plateau_drops}, expected a number from 0 on")
+        needed = self.schedule == "milestones"
+        _require(needed or not self.milestones, f"milestones are for schedule 'milestones', but it is {self.schedule!r}")
+        _require(bool(self.milestones) or not needed, "schedule 'milestones' needs some, such as milestones = [30, 60, 80]")
+        inside = [milestone for milestone in self.milestones if 0 < milestone < self.epochs]
+        _require(
+            list(self.milestones) == sorted(set(inside)),
+            f"milestones are {list(self.milestones)}, expected rising epochs above 0 and below {self.epochs}",
+        )
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The layers that make maps: conv and local ones."""
+        return tuple(layer for layer in self.layers if not layer.startswith("fc"))
+
+    @property
+    def local(self) -> tuple[str, ...]:
+        """The layers whose kernels differ from place to place."""
+        return tuple(layer for layer in self.layers if layer.startswith("local"))
+
+    @property
+    def full(self) -> tuple[str, ...]:
+        """The fully connected layers."""
+        return tuple(layer for layer in self.layers if layer.startswith("fc"))
+
+    def operations(self, layer: str) -> tuple[str, ...]:
+        """Return what follows a layer of maps, with the activation's own name: ("lrn", "pool", "relu")."""
+        names = self.follows[self.maps.index(layer)].split()
+        return tuple(self.activation if name == "activation" else name for name in names)
+
     def groups(self, layer: str) -> int:
-        """How many independent halves the layer's channels fall into: 1 where it reads both towers and for conv1."""
-        return 1 if layer == "conv1" or layer in self.reads_both_towers else self.towers
+        """How many independent halves the layer's channels fall into: 1 where it reads both towers and for the first."""
+        return 1 if layer == self.layers[0] or layer in self.reads_both_towers else self.towers
 
     def rates_at(self, step: int, total_steps: int) -> Rates:
-        """Return the rates of one step.
+        """Return the rates of one step by the events alone; `schedule.rates_at` knows the other schedules and the layers' own.
 
         step: steps already made, 0 to total_steps - 1. An event takes hold on the first step at or after its share.
         """
-        weights = {layer: self.learning_rate for layer in LAYERS}
-        biases = {layer: self.learning_rate * self.bias_rate_factor for layer in LAYERS}
+        weights = {layer: self.learning_rate for layer in self.layers}
+        biases = {layer: self.learning_rate * self.bias_rate_factor for layer in self.layers}
         noise = self.colour_noise
         for event in self.events:
             if step < math.ceil(event.at * total_steps - 1e-6):  # a share of a third is no exact number
                 break
-            for layer in event.layers:
+            for layer in event.layers or self.layers:
                 weights[layer] = self.learning_rate * event.weight_factor
                 if event.bias_factor is not None:
                     biases[layer] = self.learning_rate * self.bias_rate_factor * event.bias_factor
@@ -235,45 +310,6 @@ class Recipe:
         return cls(**{key: _typed(key, value, getattr(defaults, key)) for key, value in values.items()})
 
 
-def original() -> Recipe:
-    """Net #145 of the authors' 2012 code, which gave the paper's 40.7 / 18.2 % on ILSVRC-2012's validation images."""
-    return Recipe()
-
-
-def paper() -> Recipe:
-    """Build the paper's text taken literally; read so, it stays at chance for a long time."""
-    return Recipe(
-        name="paper",
-        layer1=("conv", "relu", "lrn", "pool"),  # P 3.5: after the ReLU of conv1 and conv2
-        layer2=("conv", "relu", "lrn", "pool"),
-        lrn_alpha_divided=False,  # P 3.3's formula
-        init_stdevs=(0.01,) * len(LAYERS),  # P 5
-        bias_rate_factor=1.0,  # P 5: an equal rate for all layers
-        bias_weight_decay=0.0005,  # P 5: one update rule is given
-        epochs=90,  # P 5
-        events=EVENTS_PAPER,
-        crop_chunk=1,  # P 4.1: random patches
-        colour_noise_scale="eigenvalue",  # P 4.1
-        colour_noise_rescale=False,
-        shuffle="full",
-    )
-
-
-def small() -> Recipe:
-    """Net #145, its initial weights and update rule, with the schedule and augmentation of small data and short runs."""
-    return Recipe(name="small", epochs=24, events=EVENTS_SMALL, crop_chunk=1, colour_noise=0.0, shuffle="full")
-
-
-PRESETS = {"original": original, "paper": paper, "small": small}
-
-
-def preset(name: str) -> Recipe:
-    """Return the preset of that name. Raises RecipeError for another name."""
-    if name not in PRESETS:
-        raise RecipeError(f"no recipe named {name!r}, expected one of {', '.join(PRESETS)}")
-    return PRESETS[name]()
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items() if inner is not None}
@@ -284,22 +320,39 @@ def _plain(value: Any) -> Any:
 
 def _typed(name: str, value: Any, default: Any) -> Any:
     """Bring a value read from TOML or JSON to the kind of its field's default."""
-    wrong = RecipeError(f"recipe field {name} is {value!r}, expected something like {_plain(default)!r}")
     if name == "events":
         return _typed_events(value)
+    typed = _like(value, default, none_allowed=name.startswith("init_"))
+    if typed is None:
+        example = EXAMPLES.get(name, _plain(default))
+        raise RecipeError(f"recipe field {name} is {value!r}, expected something like {example!r}")
+    return typed
+
+
+EXAMPLES: dict[str, Any] = {"milestones": [30, 60, 80], "layer_rates": {"conv1": 0.1}}  # of fields that are empty by default
+
+
+def _like(value: Any, default: Any, *, none_allowed: bool = False) -> Any:
+    """Return a value in the default's kind, whole numbers as floats where those are meant; None where it is of another kind."""
     if isinstance(default, tuple):
-        if not isinstance(value, (list, tuple)):
-            raise wrong
-        return tuple(None if inner == "default" else inner for inner in value)
+        return _like_tuple(value, default, none_allowed) if isinstance(value, (list, tuple)) else None
+    if isinstance(default, Mapping):
+        typed = {key: _like(inner, 1.0) for key, inner in value.items()} if isinstance(value, Mapping) else {"": None}
+        return None if None in typed.values() else typed
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if type(value) is not type(default):
-        raise wrong
-    return value
+    return value if type(value) is type(default) else None
+
+
+def _like_tuple(values: Any, default: tuple[Any, ...], none_allowed: bool) -> tuple[Any, ...] | None:
+    kind = next((inner for inner in default if inner is not None), 0)  # milestones, empty by default, are whole numbers
+    gone = [none_allowed and inner in ("default", None) for inner in values]
+    typed = tuple(None if none else _like(inner, kind) for inner, none in zip(values, gone, strict=True))
+    return typed if [inner is None for inner in typed] == gone else None
 
 
 def _typed_events(values: Any) -> tuple[Event, ...]:
     try:
-        return tuple(Event(**{**value, "layers": tuple(value.get("layers", LAYERS))}) for value in values)
+        return tuple(Event(**{**value, "layers": tuple(value.get("layers", ()))}) for value in values)
     except (TypeError, AttributeError) as error:
         raise RecipeError(f"recipe field events is {values!r}, expected tables with at, layers, weight_factor") from error

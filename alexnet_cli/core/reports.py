@@ -17,7 +17,7 @@ class Reporter:
         """Begin a bar of `total` units, of which `done` were done in an earlier process; one bar at a time."""
 
     def advance(self, amount: int = 1, **figures: float) -> None:
-        """Move the bar on; figures (loss, rates, shares) are shown beside it."""
+        """Move the bar on; figures (loss, rates, shares, bytes) are shown beside it."""
 
     def finish(self) -> None:
         """End the bar."""

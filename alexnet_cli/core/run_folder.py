@@ -1,19 +1,15 @@
-"""The folder of one training run: what it is called, what lies in it, and its log (no torch).
+"""The folder of one training run: what it is called and what lies in it (stdlib only).
 
-runs/NAME/{recipe.toml, metrics.jsonl, best.safetensors, last.safetensors, resume/}, and runs/latest, a link to the newest.
+runs/NAME/{recipe.toml, metrics.jsonl, metrics.csv, tensorboard/, best.safetensors, last.safetensors, resume/}, and runs/latest,
+a link to the newest.
 """
 
 import datetime
-import json
-import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from alexnet_cli.core.errors import RunError
-from alexnet_cli.core.files import error_number, sync, write_error
 
 LATEST = "latest"
 
@@ -33,6 +29,16 @@ class RunFolder:
     def metrics(self) -> Path:
         """Return the log, one JSON object a line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def table(self) -> Path:
+        """Return the log as a table for other programs."""
+        return self.path / "metrics.csv"
+
+    @property
+    def events(self) -> Path:
+        """Return the folder of TensorBoard's events."""
+        return self.path / "tensorboard"
 
     @property
     def best(self) -> Path:
@@ -98,31 +104,3 @@ def point_latest(folder: RunFolder) -> None:
     link.unlink(missing_ok=True)
     link.symlink_to(folder.path.name, target_is_directory=True)
     link.replace(runs / LATEST)
-
-
-class MetricsLog:
-    """metrics.jsonl: rows are appended and never changed; a resumed run cuts off what came after its checkpoint.
-
-    kept_bytes: how much of an existing log stays, 0 for a new one.
-    """
-
-    def __init__(self, path: Path, kept_bytes: int = 0) -> None:
-        self.path = path
-        path.touch()
-        os.truncate(path, min(kept_bytes, path.stat().st_size))
-
-    def length(self) -> int:
-        """Return how many bytes the log has."""
-        return self.path.stat().st_size
-
-    def sync(self) -> None:
-        """Wait until the log is on the disk."""
-        sync(self.path)
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row. Raises DiskFullError."""
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise write_error(self.path, error_number(error) or 0) from error

@@ -9,9 +9,10 @@ from torch import Tensor
 from alexnet_cli.core.background import BackgroundWriter
 from alexnet_cli.core.checkpoint import Weights, save_weights
 from alexnet_cli.core.errors import RunError
+from alexnet_cli.core.filters import draw_kernels
 from alexnet_cli.core.health import DIVERGED
+from alexnet_cli.core.metrics import MetricsLog
 from alexnet_cli.core.resume import ResumeState, save_resume
-from alexnet_cli.core.run_folder import MetricsLog
 from alexnet_cli.core.snapshot import Snapshot
 from alexnet_cli.core.store import Store
 from alexnet_cli.core.train_job import Job
@@ -39,10 +40,11 @@ def write_weights(
     store: Store,
     epoch: int,
     accuracy: dict[str, float],
+    log: MetricsLog,
     *,
     best: bool,
 ) -> None:
-    """Let last.safetensors be written, and best.safetensors too if told so."""
+    """Let last.safetensors be written, best.safetensors too if told so, and conv1 be drawn where the log takes pictures."""
     mean = state.colours.mean_CHW.to("cpu", torch.float32)
     complete = partial(Weights, state.network.recipe, store.classes, store.words, mean=mean, step=state.step, epoch=epoch)
 
@@ -51,6 +53,8 @@ def write_weights(
         _require_finite(tensors, complete.keywords["step"])
         for path in (job.folder.last, job.folder.best) if best else (job.folder.last,):
             save_weights(path, complete(tensors=tensors, accuracy=accuracy))
+        if log.takes_pictures:
+            log.picture("conv1", draw_kernels(tensors["conv1.weight"].numpy(), state.network.recipe), complete.keywords["step"])
 
     writer.submit(write)
 

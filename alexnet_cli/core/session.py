@@ -6,13 +6,11 @@ Every rank runs the same; rank 0 decides when to save, writes the files and repo
 import math
 import time
 import zlib
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from alexnet_cli.core.background import BackgroundWriter
 from alexnet_cli.core.batches import Batch, training_batches
@@ -22,24 +20,34 @@ from alexnet_cli.core.devices import Precision, settle
 from alexnet_cli.core.errors import ElsewhereError, RunError
 from alexnet_cli.core.evaluate import Evaluation, evaluate
 from alexnet_cli.core.health import DataWait, FlatLoss, LossWatch
+from alexnet_cli.core.initial import initial_tensors, start_from
+from alexnet_cli.core.memory import memory_in_use
+from alexnet_cli.core.metrics import MetricsLog
 from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
+from alexnet_cli.core.recipe import Rates
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.resume import ResumeState, load_resume
-from alexnet_cli.core.run_folder import MetricsLog
 from alexnet_cli.core.save import write_state, write_weights
+from alexnet_cli.core.schedule import after_epoch, rates_at
+from alexnet_cli.core.step import step_on
 from alexnet_cli.core.store import Store, open_store, read_stats
+from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Ballot, Layout
 from alexnet_cli.core.train_job import Job, TrainResult
-from alexnet_cli.core.train_state import environment, load_state, new_state, take_state, take_weights, train_step
-from alexnet_cli.core.views import Colours, ViewDraws, draw_views, training_views
+from alexnet_cli.core.train_state import environment, last_change, load_state, new_state, take_state, take_weights
+from alexnet_cli.core.update_ratios import update_ratios
+from alexnet_cli.core.views import Colours, ViewDraws, draw_views
 
+WEIGHTS_EVERY = 500  # steps between two looks at the weights, beside those at the end of each epoch
 GO_ON, SAVE, STOP = 0, 1, 2  # what ranks agree on: the largest counts
 
 
 def train_rank(job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> TrainResult:
     """Train on one rank, from start to end."""
-    with BackgroundWriter() as writer:
+    with ExitStack() as ending, BackgroundWriter() as writer:
         session = Session(job, layout, reporter, stop, writer)
+        if session.log:
+            ending.callback(session.log.close)  # after the writer, which adds pictures to it
         session.announce()
         reporter.start("train", session.last_step, "steps", done=session.state.step)
         try:
@@ -65,11 +73,15 @@ class Session:
         self.steps_per_epoch = math.ceil(len(self.train_store) / job.recipe.batch_size)
         self.total_steps = job.recipe.epochs * self.steps_per_epoch
         self.last_step = min(self.total_steps, options.limit_steps or self.total_steps)
-        self.workers = options.workers or usable_cores()
+        place = place_from()
+        self.workers = options.workers or max(1, usable_cores() // (place.local_world if place else layout.world))
         colours = _colours(options.data, layout.device, job.precision)
         self.state = new_state(job.recipe, len(self.train_store.classes), job.precision, colours, layout, job.seed)
         self.progress = self._take_up() if job.continued else {}
-        self.log = MetricsLog(job.folder.metrics, int(self.progress.get("metrics_bytes", 0))) if layout.rank == 0 else None
+        if job.initial:
+            own = initial_tensors(job.initial) if layout.rank == 0 else {}
+            start_from(self.state.network, layout.tensors_from_first(own))
+        self.log = self._open_log() if layout.rank == 0 else None
         self.timer, self.pace, self.ballot = CheckpointTimer(options.checkpoint_every), Pace(), Ballot(layout)
         self.losses, self.data_wait = LossWatch(layout, self.steps_per_epoch), DataWait()
         self.flat_loss = FlatLoss(len(self.train_store.classes))
@@ -77,6 +89,10 @@ class Session:
         self.stopping = False
         self.tested: dict[str, float] = {}
         self.saved_step = self.state.step if job.continued else -1
+
+    def _open_log(self) -> MetricsLog:
+        kept_bytes = int(self.progress.get("metrics_bytes", 0))
+        return MetricsLog(self.job.folder, kept_bytes, tensorboard=self.job.options.tensorboard, step=self.state.step)
 
     def _take_up(self) -> dict[str, Any]:
         """Go on from what rank 0 finds on its disk; the others need not see that disk."""
@@ -149,11 +165,8 @@ class Session:
                     break
 
     def _step(self, batch: Batch, drawn: ViewDraws, epoch: int) -> None:
-        rates = self.job.recipe.rates_at(self.state.step, self.total_steps)
-        part = self._replica_part(batch, drawn)
-        views_BCHW = training_views(part.crops_BHWC, part.drawn, self.state.colours, self.job.recipe, rates.colour_noise)
-        share = part.count / batch.size
-        self.losses.add(*train_step(self.state, views_BCHW, part.labels_B, rates, first_image=part.first, share=share))
+        rates = self._rates_at(self.state.step)
+        self.losses.add(*step_on(self.state, batch, drawn, rates))
         self._mark_device()
         step = self.state.step
         logged = step % self.job.options.log_every == 0 or step == self.last_step
@@ -162,23 +175,15 @@ class Session:
         self.reporter.advance(1)
         if figures and self.log:
             self._log_step(epoch + 1, *figures)
+        if step % WEIGHTS_EVERY == 0 or step % self.steps_per_epoch == 0:
+            self._log_weights(epoch + 1)
         if step % self.steps_per_epoch == 0:
             # Before any saving: a state at an epoch's end has that epoch's test behind it.
             self._end_epoch()
         self._decide()
 
-    def _replica_part(self, batch: Batch, drawn: ViewDraws) -> "Part":
-        """Return what this replica computes of a batch, on the device."""
-        rows = self.layout.replica_share(batch.size)
-        crops_BHWC, labels_B = self._whole(batch.images_BHWC, len(rows)), self._whole(batch.labels_B, len(rows))
-        if not rows:
-            # A short batch may leave nothing for the last replicas; a picture of no weight keeps them in step with the others.
-            crops_BHWC, labels_B = crops_BHWC.new_zeros(1, *crops_BHWC.shape[1:]), labels_B.new_zeros(1)
-        first = batch.positions.start + min(rows.start, batch.size - 1)
-        return Part(crops_BHWC, labels_B, drawn.part(range(first, first + len(labels_B))), rows.start, len(rows))
-
-    def _whole(self, own: Tensor, total: int) -> Tensor:
-        return self.layout.exchange_rows(own.to(self.layout.device, non_blocking=True), total)
+    def _rates_at(self, step: int) -> Rates:
+        return rates_at(self.job.recipe, step, self.total_steps, self.state.plateau)
 
     def _mark_device(self) -> None:
         if self.layout.device.type == "cuda":
@@ -191,7 +196,7 @@ class Session:
 
     def _log_step(self, epoch: int, loss: float, wrong: float) -> None:
         assert self.log is not None
-        rates = self.job.recipe.rates_at(self.state.step - 1, self.total_steps)
+        rates = self._rates_at(self.state.step - 1)
         pace = self.pace.row()
         row = {
             "kind": "step",
@@ -199,15 +204,25 @@ class Session:
             "epoch": epoch,
             "loss": loss,
             "top1_error": wrong,
-            "learning_rate": rates.weights["fc8"],
-            "bias_learning_rate": rates.biases["fc8"],
+            "learning_rate": rates.weights[self.job.recipe.layers[-1]],
+            "bias_learning_rate": rates.biases[self.job.recipe.layers[-1]],
             **pace,
         }
         self.log.write(row)
-        self.reporter.advance(0, loss=loss, images_per_second=pace["images_per_second"] or 0.0)
+        figures = {"epoch": epoch, "loss": loss, "error": wrong, "rate": rates.weights[self.job.recipe.layers[-1]], **pace}
+        figures |= memory_in_use(torch.cuda.memory_reserved(self.layout.device) if self.layout.device.type == "cuda" else 0)
+        self.reporter.advance(0, **{name: value for name, value in figures.items() if value is not None})
         for warning in (self.flat_loss.warning(self.state.step, loss), self.data_wait.warning(pace["data_wait"], self.workers)):
             if warning:
                 self.reporter.warn(warning)
+
+    def _log_weights(self, epoch: int) -> None:
+        """Log for each parameter how much the last step changed it; every rank must call it."""
+        ratios = update_ratios(*last_change(self.state), self.layout.total)
+        if self.log:
+            row = {"kind": "weights", "step": self.state.step, "epoch": epoch}
+            for name, figures in ratios.items():
+                self.log.write({**row, "parameter": name, **figures})
 
     def _decide(self) -> None:
         """Save or stop where a rank finds it time; all ranks do so after the same step."""
@@ -234,7 +249,17 @@ class Session:
         accuracy, better = self._evaluate()
         if better:
             self.state.best = accuracy
+        self._watch_plateau(accuracy)
         self._write_weights(accuracy, best=better)
+
+    def _watch_plateau(self, accuracy: dict[str, float]) -> None:
+        drops = self.state.plateau.drops
+        if accuracy:
+            self.state.plateau = after_epoch(self.state.plateau, self.job.recipe, accuracy["val_top1_error"])
+        if self.log and self.state.plateau.drops > drops:
+            self.reporter.note(
+                f"the error has stopped improving: the rates drop, time {drops + 1} of {self.job.recipe.plateau_drops}"
+            )
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
         """Test on the centre crop, log it, and say whether it is the best so far; without labels it always is."""
@@ -252,6 +277,7 @@ class Session:
             "val_loss": figures.loss,
         }
         if self.log:
+            self.reporter.advance(0, val_error=figures.top1_error)
             self.log.write({**row, **accuracy, "val_images": figures.images, "val_seconds": time.perf_counter() - start})
             self.reporter.note(
                 f"epoch {row['epoch']} of {self.job.recipe.epochs}, step {self.state.step}: "
@@ -276,7 +302,7 @@ class Session:
         snapshot = take_weights(self.state)
         if self.log:
             epoch = self.state.step // self.steps_per_epoch
-            write_weights(self.writer, self.job, snapshot, self.state, self.train_store, epoch, accuracy, best=best)
+            write_weights(self.writer, self.job, snapshot, self.state, self.train_store, epoch, accuracy, self.log, best=best)
 
     def close(self) -> None:
         """Leave a run that can be continued and used: its state, and both weights files even after less than an epoch."""
@@ -299,17 +325,6 @@ class Session:
             parts = ", ".join(f"{sent[rank]:,.0f} of {kind}" for kind, sent in kinds.items() if sent[rank])
             total = sum(sent[rank] for sent in kinds.values())
             self.reporter.note(f"{_named(self.layout, rank)} sent {total:,.0f} bytes{f': {parts}' if parts else ''}")
-
-
-@dataclass(frozen=True)
-class Part:
-    """A replica's part of a batch: crops, labels and draws, where it begins in the batch, and how many of its images count."""
-
-    crops_BHWC: Tensor
-    labels_B: Tensor
-    drawn: ViewDraws
-    first: int
-    count: int
 
 
 def _named(layout: Layout, rank: int) -> str:

@@ -27,7 +27,7 @@ from safetensors.numpy import load_file, save_file
 
 from alexnet_cli.core.errors import ImageError, StoreError
 from alexnet_cli.core.files import write_atomically
-from alexnet_cli.core.images import STORED_SHAPE, STORED_SIZE, decode_record
+from alexnet_cli.core.images import decode_record
 
 Bytes = TypeVar("Bytes", bytes, memoryview)
 
@@ -70,7 +70,8 @@ class Store:
 
     folder: where it lies. sequential: whether records are read mostly in stored order, so that the system reads ahead of them;
     of several Stores on one file in a process the first decides. meta: what `docs/formats.md` lists. classes, words: ids and
-    names, parallel, in label order. labels: int32 (N,). format: "jpeg" or "raw".
+    names, parallel, in label order. labels: int32 (N,). format: "jpeg" or "raw". size: side of the pictures. resize: how they
+    became squares, "short_side" or "warp".
     Raises StoreError when there is none, when `prepare` has not finished it, or when the file is cut short.
     """
 
@@ -87,6 +88,8 @@ class Store:
         self.classes: tuple[str, ...] = tuple(self.meta["classes"])
         self.words: tuple[str, ...] = tuple(self.meta["words"])
         self.format = self.meta["format"]
+        self.size: int = self.meta["size"]
+        self.resize: str = self.meta.get("resize", "short_side")
 
     def __len__(self) -> int:
         return int(self.meta["count"])
@@ -107,7 +110,7 @@ class Store:
         return self._present(index, self._get(record_key(index)))
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Return a picture as uint8 [0, 255], (256, 256, 3), RGB; raises StoreError when the record is damaged."""
+        """Return a picture as uint8 [0, 255], (size, size, 3), RGB; raises StoreError when the record is damaged."""
         return self._decode(index, self.record(index))
 
     def read_crops(self, indices: Sequence[int], y: Iterable[int], x: Iterable[int], crops_BHWC: NDArray[np.uint8]) -> None:
@@ -118,10 +121,10 @@ class Store:
         """
         size = crops_BHWC.shape[1]
         # A whole picture is decoded in its place; a part is copied from here, which stays in the processor's cache.
-        scratch_HWC = np.empty(STORED_SHAPE, np.uint8)
+        scratch_HWC = np.empty((self.size, self.size, 3), np.uint8)
         with self._transaction(buffers=True) as transaction:
             for index, top, left, crop_HWC in zip(indices, y, x, crops_BHWC, strict=True):
-                into_HWC = crop_HWC if size == STORED_SIZE else scratch_HWC
+                into_HWC = crop_HWC if size == self.size else scratch_HWC
                 image_HWC = self._decode(index, transaction.get(record_key(index)), into_HWC)
                 if image_HWC is not crop_HWC:
                     crop_HWC[:] = image_HWC[top : top + size, left : left + size]
@@ -141,7 +144,7 @@ class Store:
 
     def _decode(self, index: int, value: Bytes | None, into_HWC: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         try:
-            return decode_record(self._present(index, value), self.format, into_HWC)
+            return decode_record(self._present(index, value), self.format, self.size, into_HWC)
         except ImageError as error:
             raise StoreError(f"record {index} in {self.folder} is damaged: {error.message}", hint=REBUILD) from error
 
@@ -177,9 +180,11 @@ class Store:
             meta: dict[str, Any] = json.loads(text)
             version, format = meta["format_version"], meta["format"]
             _ = meta["count"], meta["classes"], meta["words"]
+            if not isinstance(meta["size"], int) or meta["size"] < 1:
+                raise ValueError(f"its size is {meta['size']!r}")
         except (ValueError, LookupError, TypeError) as error:
             raise StoreError(f'"meta" in {self.folder} is damaged: {error!r}', hint=REBUILD) from error
-        if version != FORMAT_VERSION or format not in FORMATS or meta["size"] != STORED_SIZE:
+        if version != FORMAT_VERSION or format not in FORMATS:
             raise StoreError(
                 f"{self.folder} has format version {version}, {format}, expected version {FORMAT_VERSION}, {' or '.join(FORMATS)}",
                 hint=REBUILD,
@@ -213,7 +218,7 @@ def open_store(data: Path, split: str, *, sequential: bool = False) -> Store:
 class Stats:
     """What training removes from and adds to pictures, of the training set's stored pictures, RGB, 0-255.
 
-    mean: float32 (3, 256, 256). color_stdevs: float32 (3,), square roots of the eigenvalues of the covariance of all pixels,
+    mean: float32 (3, size, size). color_stdevs: float32 (3,), square roots of the eigenvalues of the covariance of all pixels,
     largest first. color_components: float32 (3, 3), row i the unit eigenvector of color_stdevs[i], its entry of largest
     magnitude positive.
     """
@@ -228,9 +233,10 @@ def read_stats(data: Path) -> Stats:
     path = Path(data) / STATS_FILE
     if not path.is_file():
         raise StoreError(f"{path} does not exist", hint=REBUILD)
-    shapes = {"mean": (3, STORED_SIZE, STORED_SIZE), "color_stdevs": (3,), "color_components": (3, 3)}
     try:
         tensors = load_file(path)
+        size = tensors["mean"].shape[-1] if tensors["mean"].ndim else 0
+        shapes = {"mean": (3, size, size), "color_stdevs": (3,), "color_components": (3, 3)}
         found = {name: tensors[name].shape for name in shapes}
     except (SafetensorError, KeyError, OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged: {error!r}", hint=REBUILD) from error

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from alexnet_cli.core.errors import AlexNetError, StoreError
 from alexnet_cli.core.files import sync, write_error
+from alexnet_cli.core.images import STORED_SIZE
 from alexnet_cli.core.store import (
     DATA_FILE,
     HEAD_BYTES,
@@ -58,12 +59,12 @@ class Progress:
 class StoreWriter:
     """Appends to the store in `folder`, new or interrupted; a context manager that leaves the committed part on any exception.
 
-    total: pictures to convert. commit_pictures: how many may be lost to a kill. progress: where to go on.
+    total: pictures to convert. size: their side. commit_pictures: how many may be lost to a kill. progress: where to go on.
     Raises StoreError when the file is damaged, DiskFullError when the disk is full; what was committed still stands.
     """
 
-    def __init__(self, folder: Path, total: int, *, commit_pictures: int = COMMIT_PICTURES) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, total: int, *, size: int = STORED_SIZE, commit_pictures: int = COMMIT_PICTURES) -> None:
+        self.folder, self._size = folder, size
         self._commit_pictures = commit_pictures
         self._pending: list[bytes] = []
         self._environment = _open_for_writing(folder)
@@ -103,7 +104,7 @@ class StoreWriter:
         with self._environment.begin() as transaction:
             text, sums = transaction.get(PROGRESS_KEY), transaction.get(SUMS_KEY)
         if text is None:
-            self.progress = Progress(total)
+            self.progress = Progress(total, sums=PixelSums.of_size(self._size))
             self._commit({PROGRESS_KEY: self._progress_text()})  # names the total to whoever meets the store unfinished
             sync(self.folder)
             sync(self.folder.parent)
@@ -112,7 +113,7 @@ class StoreWriter:
         state["rejected"] = [(path, reason) for path, reason in state["rejected"]]
         if "checksum" not in state:
             state["checksum"] = self._checksum(state["records"])
-        return Progress(**state, sums=PixelSums.from_bytes(sums) if sums else PixelSums())
+        return Progress(**state, sums=PixelSums.from_bytes(sums) if sums else PixelSums.of_size(self._size))
 
     def _checksum(self, count: int) -> int:
         """Make up for a version that kept no checksum: read what it has written."""

@@ -2,16 +2,21 @@
 
 from contextlib import ExitStack
 
+from alexnet_cli.core.batches import require_prepared
 from alexnet_cli.core.config import read_config, write_config
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import AlexNetError, ElsewhereError, RecipeError, RunError
+from alexnet_cli.core.events import find_writer
+from alexnet_cli.core.initial import Initial, choose_initial
 from alexnet_cli.core.lock import held
 from alexnet_cli.core.meeting import leave_ranks
 from alexnet_cli.core.pace import StopRequest
 from alexnet_cli.core.ranks import Ranks, join_torchrun, plan_ranks, run_among_others, run_together
-from alexnet_cli.core.recipe import Recipe, original
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.recipes import original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder, choose_folder, point_latest
+from alexnet_cli.core.schedule import require_possible
 from alexnet_cli.core.session import train_rank
 from alexnet_cli.core.store import open_store, read_stats
 from alexnet_cli.core.torchrun import place_from
@@ -79,7 +84,26 @@ def plan_job(options: TrainOptions, ranks: Ranks, precision: Precision, reporter
     folder, continued = choose_folder(options.runs, options.run, resume=options.resume, auto_resume=options.auto_resume)
     recipe, seed = _settled(options, folder, continued, reporter)
     _require_trainable(recipe, ranks)
-    return Job(options, recipe, seed, folder, continued, precision)
+    if options.tensorboard:
+        find_writer()
+    stores = [open_store(options.data, split) for split in ("train", "val")]
+    for store in stores:
+        require_prepared(store, recipe)
+    require_possible(recipe, labelled=stores[1].is_labelled)
+    initial = _initial(options, recipe, continued, reporter)
+    return Job(options, recipe, seed, folder, continued, precision, initial)
+
+
+def _initial(options: TrainOptions, recipe: Recipe, continued: bool, reporter: Reporter) -> Initial | None:
+    """Return what a new run starts from; a continued one no longer asks for it."""
+    if options.init and options.resume:
+        raise RunError(
+            "a run that is continued has its weights already", hint="leave out --init, or start another run without --resume"
+        )
+    if options.init is None or continued:
+        return None
+    classes = open_store(options.data, "train").classes
+    return choose_initial(options.init, options.init_layers, runs=options.runs, recipe=recipe, classes=classes, reporter=reporter)
 
 
 def _settled(options: TrainOptions, folder: RunFolder, continued: bool, reporter: Reporter) -> tuple[Recipe, int]:
@@ -119,8 +143,6 @@ def _require_trainable(recipe: Recipe, ranks: Ranks) -> None:
         )
     if recipe.batch_size < ranks.world:
         raise RecipeError(f"a batch of {recipe.batch_size} for {ranks.world} ranks", hint="use a larger --batch-size")
-    if recipe.resize != "short_side":
-        raise RecipeError(f"resize is {recipe.resize!r}, but stores are prepared with 'short_side'", hint="remove it from --config")
 
 
 def _lay_out(job: Job, ranks: Ranks) -> None:
@@ -129,5 +151,7 @@ def _lay_out(job: Job, ranks: Ranks) -> None:
         raise RunError(f"another alexnet train has just written {job.folder.path}", hint="repeat the command")
     if not job.continued or job.options.override:
         run = {"seed": job.seed, "gpus": ranks.world, "towers": ranks.towers, "precision": job.precision.name}
-        write_config(job.folder.recipe, {**job.recipe.to_dict(), "run": {**run, "data": str(job.options.data)}})
+        begun = read_config(job.folder.recipe).get("run", {}) if job.continued else {}
+        start = job.initial.to_dict() if job.initial else {name: value for name, value in begun.items() if name.startswith("init")}
+        write_config(job.folder.recipe, {**job.recipe.to_dict(), "run": {**run, "data": str(job.options.data), **start}})
     point_latest(job.folder)

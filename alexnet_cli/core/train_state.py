@@ -9,7 +9,7 @@ import numpy as np
 import PIL
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import RunError
@@ -17,6 +17,7 @@ from alexnet_cli.core.model import AlexNet, dropout_keys
 from alexnet_cli.core.optim import UpdateRule
 from alexnet_cli.core.recipe import Rates, Recipe
 from alexnet_cli.core.resume import ResumeState
+from alexnet_cli.core.schedule import PlateauState
 from alexnet_cli.core.snapshot import Snapshot
 from alexnet_cli.core.towers import GradientSums, Layout
 from alexnet_cli.core.views import Colours
@@ -28,7 +29,8 @@ class TrainState:
 
     network, update, scaler: weights, velocities, and float16's scale of the loss. sums: adds up the gradients of all
     replicas. seed: of every draw. step: steps made.
-    best: figures of the best epoch so far, empty before the first. colours: mean and components of the training pictures.
+    best: figures of the best epoch so far, empty before the first. plateau: what the schedule of that name remembers.
+    colours: mean and components of the training pictures.
     """
 
     network: AlexNet
@@ -40,6 +42,7 @@ class TrainState:
     scaler: torch.amp.GradScaler | None = None
     step: int = 0
     best: dict[str, float] = field(default_factory=dict)
+    plateau: PlateauState = field(default_factory=PlateauState)
 
     @property
     def layout(self) -> Layout:
@@ -68,7 +71,7 @@ def train_step(
     """
     state.update.set_rates(rates)
     device = state.layout.device
-    keys = dropout_keys(state.seed, state.step, device, first_image)
+    keys = dropout_keys(state.network.recipe, state.seed, state.step, device, first_image)
     with state.precision.autocast(device):
         logits_BK = state.network(views_BCHW, keys)
     loss = wrong = logits_BK
@@ -76,11 +79,20 @@ def train_step(
         logits_BK = logits_BK.to(state.precision.dtype)
         loss = F.cross_entropy(logits_BK, labels_B) * share
         wrong = (logits_BK.detach().argmax(1) != labels_B).to(loss.dtype).mean() * share
-    (loss if state.scaler is None else state.scaler.scale(loss)).backward()
+    if loss.requires_grad:  # not where tower b is frozen whole and tower a goes on with fc8
+        (loss if state.scaler is None else state.scaler.scale(loss)).backward()
     state.sums.finish()
     state.update.step(state.scaler)
     state.step += 1
     return loss.detach(), wrong.detach()
+
+
+def last_change(state: TrainState) -> tuple[dict[str, nn.Parameter], dict[str, Tensor], dict[str, float]]:
+    """Return parameters and velocities as held here, and by every parameter's name the rate of the last step, 0 if frozen."""
+    parameters = dict(state.network.named_parameters())
+    held = {name: state.update.rates.get(name, 0.0) * parameter.requires_grad for name, parameter in parameters.items()}
+    names = [f"{layer}.{kind}" for layer in state.network.recipe.layers for kind in ("weight", "bias")]
+    return parameters, state.update.velocities(), {name: held.get(name, 0.0) for name in names}
 
 
 def take_weights(state: TrainState) -> Snapshot:
@@ -96,7 +108,7 @@ def take_state(state: TrainState) -> tuple[Snapshot, dict[str, Any]]:
     tensors |= {f"velocities/{name}": value for name, value in velocities.items()}
     scale = state.scaler.state_dict() if state.scaler else {}
     own = {"step": state.step, "seed": state.seed, "best": dict(state.best), "rates": dict(state.update.rates), "scaler": scale}
-    return Snapshot(tensors), {**own, "environment": environment(state)}
+    return Snapshot(tensors), {**own, "plateau": state.plateau.to_dict(), "environment": environment(state)}
 
 
 def load_state(state: TrainState, saved: ResumeState) -> None:
@@ -113,6 +125,7 @@ def load_state(state: TrainState, saved: ResumeState) -> None:
         rates = _whole_rates(saved.progress["rates"], state)
         state.update.load({name: held("velocities", name) for name in state.update.parameters}, rates)
         state.step, state.best = int(saved.progress["step"]), dict(saved.progress["best"])
+        state.plateau = PlateauState.from_dict(saved.progress["plateau"])
     except (KeyError, RuntimeError) as error:
         raise RunError(f"the saved state is not that of this run's recipe and data: {error}") from error
     if state.scaler and saved.progress["scaler"]:

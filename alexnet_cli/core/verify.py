@@ -72,7 +72,7 @@ def verify(store: Store, *, workers: int | None = None, reporter: Reporter | Non
     Damage is returned, not raised; raises StoreError where the file itself cannot be read on.
     """
     reporter = reporter or Reporter()
-    walk, sums = _Walk(store), PixelSums() if store.folder.name == "train" else None
+    walk, sums = _Walk(store), PixelSums.of_size(store.size) if store.folder.name == "train" else None
     damaged = _label_damage(store)
     reporter.start(f"verifying {store.folder.name}", len(store), "records")
     with closing(_checked(walk.chunks(), store, sums is not None, workers or usable_cores())) as chunks:
@@ -153,7 +153,7 @@ def _checked(chunks: Iterable[Chunk], store: Store, with_sums: bool, workers: in
     running: deque[Future[_Checked]] = deque()
     try:
         for chunk in chunks:
-            running.append(pool.submit(_check, chunk, store.format, with_sums))
+            running.append(pool.submit(_check, chunk, store, with_sums))
             if len(running) >= workers * CHUNKS_AHEAD:
                 yield running.popleft().result()
         while running:
@@ -162,12 +162,12 @@ def _checked(chunks: Iterable[Chunk], store: Store, with_sums: bool, workers: in
         pool.shutdown(cancel_futures=True)
 
 
-def _check(chunk: Chunk, format: Literal["jpeg", "raw"], with_sums: bool) -> _Checked:
+def _check(chunk: Chunk, store: Store, with_sums: bool) -> _Checked:
     damaged: list[Damage] = []
-    sums = PixelSums() if with_sums else None
+    sums = PixelSums.of_size(store.size) if with_sums else None
     for index, value in chunk:
         try:
-            image_HWC = decode_record(value, format)
+            image_HWC = decode_record(value, store.format, store.size)
         except ImageError as error:
             damaged.append(Damage(index, BROKEN, error.message))
             continue
@@ -200,7 +200,7 @@ def _compare_statistics(store: Store, sums: PixelSums | None) -> tuple[Agreement
         expected = read_stats(path.parent)
     except StoreError as error:
         return ("differs" if path.is_file() else "absent"), error.message
-    if sums.count and _agree(sums.stats(), expected):
+    if sums.count and sums.pixels.shape[0] == expected.mean.shape[-1] and _agree(sums.stats(), expected):
         return "ok", ""
     return "differs", f"{path} is not what the pictures of {store.folder} give"
 

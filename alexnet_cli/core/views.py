@@ -1,4 +1,4 @@
-"""What the network sees of a stored 256x256 picture: a random view in training, ten views in a test.
+"""What the network sees of a stored picture: a random view in training, ten views in a test.
 
 The mean that is removed is its centre crop, whatever the view's place and mirroring, unless the recipe says otherwise. Data
 order, files and the network are not its business. Legend: B batch, V views, C channels (RGB, or BGR where the recipe says so),
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet_cli.core import draws
-from alexnet_cli.core.recipe import STORED_SIZE, Recipe
+from alexnet_cli.core.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class ViewDraws:
     """How each picture of one epoch is seen, by its position in the epoch's order.
 
-    y, x: int64 (N,), corner of the crop, 0 to 256 - S. mirrored: bool (N,). colours: float64 (N, 3), standard normal, one for
+    y, x: int64 (N,), corner of the crop, 0 to H - S. mirrored: bool (N,). colours: float64 (N, 3), standard normal, one for
     each principal component.
     """
 
@@ -39,7 +39,7 @@ class ViewDraws:
 class Colours:
     """The mean and the principal components of the training pictures' colours, on the device that trains.
 
-    mean_CHW: float (3, 256, 256), RGB, 0-255. stdevs_3: standard deviation along each component. components_33: the components
+    mean_CHW: float (3, H, W), RGB, 0-255. stdevs_3: standard deviation along each component. components_33: the components
     as rows, RGB.
     """
 
@@ -54,7 +54,7 @@ def draw_views(recipe: Recipe, seed: int, epoch: int, num_images: int) -> ViewDr
     Source: paper 4.1; chunks of 32 and offsets 0 to 32 inclusive: the 2012 code.
     """
     chunks = -(-num_images // recipe.crop_chunk)
-    places = STORED_SIZE - recipe.input_size + 1
+    places = recipe.stored_size - recipe.input_size + 1
 
     def per_image(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.repeat(numbers, recipe.crop_chunk)[:num_images]
@@ -100,12 +100,12 @@ def _add_noise(views_BCHW: Tensor, normals_B3: Tensor, colours: Colours, recipe:
 def test_views(images_BHWC: Tensor, mean_CHW: Tensor, recipe: Recipe, crops: int) -> Tensor:
     """Cut the four corners and the centre, mirror each, and remove the mean.
 
-    images_BHWC: uint8 (B, 256, 256, 3), RGB. mean_CHW: float (3, 256, 256), RGB, 0-255; its type and device are the result's.
+    images_BHWC: uint8 (B, H, W, 3), RGB. mean_CHW: float (3, H, W), RGB, 0-255; its type and device are the result's.
     crops: 10, or 1 for the centre alone. Returns views_BVCHW: V is 10 (0-4 plain, 5-9 mirrored), 5 where the recipe does not
     mirror, or 1. Source: paper 4.1; the 2012 code's order of the corners, and no noise and no scaling.
     """
     images_BCHW = images_BHWC.to(mean_CHW.device, non_blocking=True).permute(0, 3, 1, 2)
-    size, far = recipe.input_size, STORED_SIZE - recipe.input_size
+    size, far = recipe.input_size, recipe.stored_size - recipe.input_size
     centre = (far // 2, far // 2)
     corners = [(0, 0), (0, far), centre, (far, 0), (far, far)] if crops == 10 else [centre]
     views = []
@@ -131,7 +131,7 @@ def _mean_crops(mean_CHW: Tensor, recipe: Recipe, y: NDArray[np.int64], x: NDArr
     """Return the part of the mean image that belongs to each crop, (1 or B, 3, S, S) or (1, 3, 1, 1)."""
     if recipe.mean == "channel":
         return mean_CHW.mean(dim=(1, 2))[None, :, None, None]
-    size, centre = recipe.input_size, (STORED_SIZE - recipe.input_size) // 2
+    size, centre = recipe.input_size, (recipe.stored_size - recipe.input_size) // 2
     places = [(centre, centre)] if recipe.mean_crop == "centre" else zip(y, x, strict=True)
     return torch.stack([mean_CHW[:, top : top + size, left : left + size] for top, left in places])
 

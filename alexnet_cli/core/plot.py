@@ -1,0 +1,84 @@
+"""Curves of trainings as a picture; the only file that imports matplotlib, and only to draw."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alexnet_cli.core.curves import Curve, RunCurves
+from alexnet_cli.core.errors import AlexNetError
+from alexnet_cli.core.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_POINTS = 500  # of a training curve: about one for two pixels
+MOST_MARKERS = 40  # more tests stand too close to be marked one by one
+LABELS = {"error": "top-1 error (%)", "loss": "loss (nats)", "top5": "top-5 error (%)"}
+TRAIN, VAL = "black", "#d62728"  # shownet.py's black and red
+# Okabe and Ito's colours, which the colour-blind can tell apart, less the yellow that white swallows.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+INCHES, DOTS_PER_INCH = (9.0, 5.5), 120
+
+
+def draw_curves(runs: Sequence[RunCurves], what: str) -> "Figure":
+    """Draw training and validation over the epochs, or over the steps while some run is still in its first epoch.
+
+    One run: training black, validation red. Several: a colour for each, training thin and dashed, validation solid.
+    what: a key of LABELS, that of the curves. Raises AlexNetError where matplotlib is not installed.
+    Source: the authors' shownet.py --show-cost.
+    """
+    figure = _new_figure()
+    axes = figure.add_subplot()
+    in_epochs = all(run.steps_per_epoch for run in runs)
+    for index, run in enumerate(runs):
+        unit = run.steps_per_epoch if in_epochs and run.steps_per_epoch else 1
+        colours = (TRAIN, VAL) if len(runs) == 1 else (COLOURS[index % len(COLOURS)],) * 2
+        _draw_run(axes, run, (unit, 1 if what == "loss" else 100), colours, alone=len(runs) == 1)
+    axes.set_xlabel("epoch" if in_epochs else "step")
+    axes.set_ylabel(LABELS[what])
+    axes.set_title(", ".join(run.name for run in runs) if len(runs) <= 3 else f"{len(runs)} runs")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG, whatever the file's name."""
+    write_atomically(path, lambda partial: figure.savefig(partial, format="png", dpi=DOTS_PER_INCH))
+
+
+def _new_figure() -> "Figure":
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise AlexNetError(
+            "curves are drawn by matplotlib, which is not installed", hint="pip install 'alexnet-cli[plot]'"
+        ) from error
+    figure = Figure(figsize=INCHES, layout="constrained")
+    FigureCanvasAgg(figure)  # without pyplot there is no window and no display
+    return figure
+
+
+def _draw_run(axes: "Axes", run: RunCurves, scales: tuple[float, float], colours: tuple[str, str], *, alone: bool) -> None:
+    prefix = "" if alone else f"{run.name}, "
+    train_style = {"linewidth": 1.0} if alone else {"linewidth": 0.8, "linestyle": (0, (4, 2)), "alpha": 0.7}
+    val_style: dict[str, Any] = {"linewidth": 1.8, "drawstyle": "steps-post"}  # a test holds until the next one
+    if len(run.val.steps_N) <= MOST_MARKERS:
+        val_style |= {"marker": "o", "markersize": 4}
+    for curve, what, colour, style in (
+        (run.train.binned(MOST_POINTS), "training", colours[0], train_style),
+        (run.val, "validation", colours[1], val_style),
+    ):
+        _draw_curve(axes, curve, scales, label=prefix + what, color=colour, **style)
+
+
+def _draw_curve(axes: "Axes", curve: Curve, scales: tuple[float, float], **style: Any) -> None:
+    if len(curve.steps_N) == 1:
+        style = {**style, "marker": "o", "markersize": 4}  # a line through one point is nothing
+    if len(curve.steps_N):
+        axes.plot(curve.steps_N / scales[0], curve.values_N * scales[1], **style)
