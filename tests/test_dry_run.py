@@ -171,8 +171,9 @@ def test_command_in_json(data, tmp_path):
     assert document["store_fits"] is True and document["measured"]["speed"]["step"] > 0
 
 
-def test_json_alone_is_refused(data, tmp_path):
-    """`--json` without `--dry-run` is wrong usage."""
+def test_wrong_usage(data, tmp_path):
+    """`--json` without `--dry-run`, and `--synthetic` with it, are wrong usage."""
+    assert "exclude each other" in command(data, tmp_path, "--dry-run", "--synthetic", code=2).stderr
     assert "--json is for --dry-run" in command(data, tmp_path, "--json", code=2).stderr
 
 

@@ -11,7 +11,7 @@ from alexnet_cli.core.errors import DeviceError, RecipeError
 from alexnet_cli.core.exchange import Spread, held_tensors, sent_per_step, spread_over
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.recipe import Recipe
-from alexnet_cli.core.recipes import original
+from alexnet_cli.core.recipes import original, tiny
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_state import new_state, train_step
 from alexnet_cli.core.views import Colours, draw_views, training_views
@@ -79,6 +79,14 @@ def test_ranks_hold_what_is_reckoned(world, towers):
             network = AlexNet(original(), 10, layout=Layout(rank, world, towers=towers))
         sizes = held_tensors(layer_table(original(), 10), Spread(world, towers, 128), rank)
         assert sizes == [parameter.numel() for parameter in network.parameters()]
+
+
+def test_local_layers_hold_biases_for_every_place():
+    """Of `tiny` too, whose local layers have kernels and biases of their own at each place, sizes are the network's."""
+    with torch.device("meta"):
+        network = AlexNet(tiny(), 10)
+    sizes = held_tensors(layer_table(tiny(), 10), Spread(1, 1, 128), 0)
+    assert sizes == [parameter.numel() for parameter in network.parameters()]
 
 
 def test_spread_of_a_recipe():

@@ -229,6 +229,10 @@ def train(
         raise typer.BadParameter("--init and --resume exclude each other: a run that is continued has its weights already")
     if init_layers is not None and init is None:
         raise typer.BadParameter("--init-layers needs the weights to take them from: --init FILE or RUN")
+    if dry_run and synthetic:
+        raise typer.BadParameter(
+            "--dry-run and --synthetic exclude each other: the one foretells a training on data, the other needs none"
+        )
     if as_json and not dry_run:
         raise typer.BadParameter("--json is for --dry-run: a training keeps its figures in metrics.jsonl")
     place = place_from()
