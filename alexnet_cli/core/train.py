@@ -64,7 +64,8 @@ def _train_under_torchrun(options: TrainOptions, ranks: Ranks, precision: Precis
                 raise failure
             if job is None:
                 raise ElsewhereError("rank 0 could not begin")
-            stop = stack.enter_context(StopRequest(reporter.warn).watching())
+            announce = reporter.warn if layout.rank == 0 else lambda text: None
+            stop = stack.enter_context(StopRequest(announce).watching())
             return run_among_others(train_rank, job, layout, reporter, stop)
     finally:
         leave_ranks()
