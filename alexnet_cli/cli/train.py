@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alexnet_cli.cli.command import SIGNALLED, running
+from alexnet_cli.cli.dry_run import show_dry_run
 from alexnet_cli.cli.options import (
     DEFAULT_RECIPE,
     RECIPE_HELP,
@@ -173,6 +174,11 @@ SyntheticOption = Annotated[
     ),
 ]
 PrintConfigOption = Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe as TOML and exit.")]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Write nothing; say what the training would take: memory, disk, bytes exchanged, time."),
+]
+DryRunJsonOption = Annotated[bool, typer.Option("--json", help="Print what --dry-run finds as one JSON document.")]
 
 
 def train(
@@ -206,13 +212,16 @@ def train(
     config: ConfigOption = None,
     synthetic: SyntheticOption = False,
     print_config: PrintConfigOption = False,
+    dry_run: DryRunOption = False,
+    as_json: DryRunJsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Train the network on prepared pictures.
 
-    Ctrl-C once saves and stops; --resume goes on. Flags and --set count before --config, and --config before --recipe. Also
-    under torchrun, on one machine or several: torchrun --nproc-per-node 2 -m alexnet_cli train ...
+    --dry-run says beforehand what it will take. Ctrl-C once saves and stops; --resume goes on. Flags and --set count before
+    --config, and --config before --recipe. Also under torchrun, on one machine or several: torchrun --nproc-per-node 2 -m
+    alexnet_cli train ...
     """
     if resume and auto_resume:
         raise typer.BadParameter("--resume and --auto-resume exclude each other: the first demands a run, the second may start one")
@@ -220,6 +229,12 @@ def train(
         raise typer.BadParameter("--init and --resume exclude each other: a run that is continued has its weights already")
     if init_layers is not None and init is None:
         raise typer.BadParameter("--init-layers needs the weights to take them from: --init FILE or RUN")
+    if dry_run and synthetic:
+        raise typer.BadParameter(
+            "--dry-run and --synthetic exclude each other: the one foretells a training on data, the other needs none"
+        )
+    if as_json and not dry_run:
+        raise typer.BadParameter("--json is for --dry-run: a training keeps its figures in metrics.jsonl")
     place = place_from()
     with running(quiet=quiet or (place is not None and place.rank > 0), debug=debug) as reporter:
         fields: dict[str, object] = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, mirror=mirror)
@@ -257,6 +272,8 @@ def train(
             init_layers="all" if init_layers is None else init_layers,
             tensorboard=tensorboard,
         )
+        if dry_run:
+            return None if place is not None and place.rank > 0 else show_dry_run(options, reporter, as_json)
         if synthetic:
             return _try_speed(options, reporter, silent=place is not None and place.rank > 0)
         result = train_network(options, reporter)
