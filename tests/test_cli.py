@@ -391,6 +391,14 @@ def test_doctor_says_how_to_get_what_is_optional() -> None:
     assert doctor._missing(["plot", "parquet"]) == "matplotlib, pyarrow not installed: pip install 'alexnet-cli[plot,parquet]'"
 
 
+def test_doctor_says_what_was_never_tested() -> None:
+    """Of devices that the project's tests have never had, and of no others, doctor says so."""
+    assert doctor.list_untested(["cpu"]) == []
+    found = doctor.list_untested(["cuda:0", "cuda:1", "cpu"])
+    assert len(found) == 1 and found[0].startswith("cuda: ")
+    assert doctor.list_untested(["mps", "cpu"])[0].startswith("mps: training, evaluate, predict and filters")
+
+
 def test_doctor_warns_of_what_will_hurt() -> None:
     """A missing compiler, a missing GPU, a full disk and a small /dev/shm are each named with a remedy."""
     findings = {

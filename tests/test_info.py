@@ -1,4 +1,4 @@
-"""`alexnet info` of stores: how they were made, the sizes of their classes, whether they are whole, a sheet of pictures."""
+"""`alexnet info`: how stores were made, the sizes of their classes, whether they are whole, a sheet; and what ranks send."""
 
 import json
 import os
@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from alexnet_cli.cli.app import app
 from alexnet_cli.cli.stores import histogram
+from alexnet_cli.core.checkpoint import Weights, save_weights
+from alexnet_cli.core.model import AlexNet
+from tests.networks import narrow
 from tests.pictures import make_source
 from tests.stores import change, random_images, write_store
 
@@ -268,3 +272,38 @@ def test_checksum_is_shown(prepared: Path) -> None:
     store = Store(prepared / "val")
     records = b"".join(store.record(index) for index in range(6))
     assert ("checksum", f"crc32:{zlib.crc32(records):08x}") in facts(info(prepared / "val").stdout)
+
+
+# What ranks send -----------------------------------------------------------------------------------------------------------------
+
+
+def test_what_two_ranks_send() -> None:
+    """Of a batch of 128, fp32: 28,288 values of an image each way, tower b's 2,048 more, and half of the pictures."""
+    ranks = document("--recipe", "original")["sent_per_step"]["ranks"]
+    both_ways, more = 128 * 4 * 28_288, 128 * 4 * (28_288 + 2_048)
+    pictures = 64 * (150_528 + 8)
+    assert [rank["activations"] for rank in ranks] == [both_ways, more]
+    assert [rank["gradients"] for rank in ranks] == [more, both_ways]
+    assert [rank["pictures"] for rank in ranks] == [pictures, pictures]
+    lines = info("--recipe", "original").stdout.splitlines()
+    assert "activations            14,483,456         15,532,032" in lines
+    assert "total                  39,649,792         39,649,792" in lines
+
+
+def test_what_copies_send() -> None:
+    """Four whole networks send gradients alone, one and a half times each; ranks that send the same are one column."""
+    ranks = document("--gpus", "4", "--towers", "1")["sent_per_step"]["ranks"]
+    assert {rank["sums of gradients"] for rank in ranks} == {6 * 60_965_224}
+    lines = info("--gpus", "4", "--towers", "1").stdout.splitlines()
+    assert "sent in a step     both towers on rank 0 and 3 like it" in lines
+    assert "sent in a step" not in info("--gpus", "1").stdout
+    assert "error: 3 ranks cannot be paired" in info("--gpus", "3", code=1).stderr
+
+
+def test_what_ranks_send_for_weights(tmp_path: Path) -> None:
+    """Of a weights file, the batch is that of its own recipe: 8 here, and a narrow conv3 of 8 maps from the other tower."""
+    recipe = narrow()
+    tensors = dict(AlexNet(recipe, 2, seed=0).state_dict())
+    save_weights(tmp_path / "a.safetensors", Weights(recipe, ("a", "b"), ("a", "b"), tensors, torch.zeros(3, 256, 256)))
+    ranks = document(tmp_path / "a.safetensors")["sent_per_step"]["ranks"]
+    assert ranks[0]["activations"] == 8 * 4 * (8 * 13 * 13 + 8 * 6 * 6 + 16)

@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def examine(folder: Path) -> dict[str, Any]:
         "shared_memory": shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None,
         "lmdb": _lmdb(),
     }
-    return {**findings, "warnings": list_warnings(findings)}
+    untested = list_untested([device["name"] for device in findings["devices"]])
+    return {**findings, "untested": untested, "warnings": list_warnings(findings)}
 
 
 def find_compiler() -> str | None:
@@ -77,12 +79,22 @@ def list_warnings(findings: dict[str, Any]) -> list[str]:
     if not any(device["name"] != "cpu" for device in findings["devices"]):
         warnings.append("no GPU that PyTorch can use: training on ImageNet's scale would take months")
     if findings["free_disk"] < SMALL_DISK:
-        warnings.append(f"only {size(findings['free_disk'])} of disk are free here: a run needs 1.5 GB, ImageNet's store 40 GB")
+        warnings.append(f"only {size(findings['free_disk'])} of disk are free here: a run needs 2 GB, ImageNet's store 40 GB")
     if findings["shared_memory"] is not None and findings["shared_memory"] < SMALL_SHARED_MEMORY:
         warnings.append(
             f"/dev/shm has {size(findings['shared_memory'])}: --gpus 2 may fail with a bus error; docker: --shm-size 2g"
         )
     return warnings
+
+
+def list_untested(devices: Sequence[str]) -> list[str]:
+    """Return what the project's own tests have never run on devices of these names."""
+    said = {
+        "cuda": "cuda: everything, NCCL between several GPUs included; the tests that need one skip where there is none",
+        "mps": "mps: training, evaluate, predict and filters on Apple's GPUs; several ranks do not exist there",
+    }
+    kinds = {name.split(":")[0] for name in devices}
+    return [text for kind, text in said.items() if kind in kinds]
 
 
 def _version(package: str) -> str | None:
@@ -167,6 +179,7 @@ def _print(examination: dict[str, Any]) -> None:
             ("torch.compile", "works" if not examination["compile_problem"] else "does not work"),
             ("free disk", f"{size(examination['free_disk'])} in this folder"),
             ("/dev/shm", size(examination["shared_memory"]) + " free" if examination["shared_memory"] is not None else "none"),
+            *(("never tested", text) for text in examination["untested"]),
             ("LMDB", f"{examination['lmdb']} (the memory that it seems to use is the system's file cache)"),
         ]
     )

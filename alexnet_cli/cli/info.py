@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alexnet_cli.cli.command import running
+from alexnet_cli.cli.exchange import alike, print_sent
 from alexnet_cli.cli.options import DEFAULT_RECIPE, RECIPE_HELP, DebugOption, JsonOption, PresetName, QuietOption
 from alexnet_cli.cli.render import percent, print_facts, print_json, print_table
 from alexnet_cli.cli.stores import show_stores
 from alexnet_cli.core.errors import DataError
+from alexnet_cli.core.exchange import Spread, sent_per_step, spread_over
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import preset
 from alexnet_cli.core.schedule import PlateauState, events_of
@@ -29,6 +31,20 @@ def info(
     ] = None,
     recipe: Annotated[PresetName, typer.Option("--recipe", help=RECIPE_HELP)] = DEFAULT_RECIPE,
     num_classes: Annotated[int, typer.Option("--classes", min=2, help="Classes of the network of --recipe.")] = 1000,
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", min=1, help="Ranks of which to say what each sends in a step of training.", show_default="2"),
+    ] = None,
+    towers: Annotated[
+        int | None,
+        typer.Option(
+            "--towers",
+            min=1,
+            max=2,
+            help="1: both towers on each of these ranks.",
+            show_default="2, a tower on each rank of a pair",
+        ),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all of a store, or of a folder of stores, and say what is damaged.")
     ] = False,
@@ -47,8 +63,8 @@ def info(
 ) -> None:
     """Describe a store, a weights file or a recipe.
 
-    Of a network it shows the layers: outputs, parameters, multiply-adds, and what crosses between the towers. Of a store it
-    shows how it was made and how large its classes are.
+    Of a network it shows the layers: outputs, parameters, multiply-adds, what crosses between the towers, and what each rank
+    sends in a step. Of a store it shows how it was made and how large its classes are.
     """
     with running(quiet=quiet, debug=debug) as reporter:
         folders = _store_folders(path) if path else []
@@ -57,11 +73,11 @@ def info(
         elif verify or contact_sheet:
             raise _no_store(path, "--verify" if verify else "--contact-sheet")
         elif path is None:
-            _show_recipe(preset(recipe.value), num_classes, as_json)
+            _show_recipe(preset(recipe.value), num_classes, (gpus, towers), as_json)
         elif not path.exists():
             raise DataError(f"{path} does not exist, expected a store, a folder of stores, a weights file or a run")
         else:
-            _show_weights(path, as_json)
+            _show_weights(path, (gpus, towers), as_json)
 
 
 def _no_store(path: Path | None, option: str) -> Exception:
@@ -79,16 +95,18 @@ def _store_folders(path: Path) -> list[Path]:
     return [folder for folder in candidates if (folder / "data.mdb").is_file()]
 
 
-def _show_recipe(recipe: Recipe, num_classes: int, as_json: bool) -> None:
+def _show_recipe(recipe: Recipe, num_classes: int, ranks: tuple[int | None, int | None], as_json: bool) -> None:
     from alexnet_cli.core.architecture import layer_table
 
-    layers = layer_table(recipe, num_classes)
+    layers, spread = layer_table(recipe, num_classes), spread_over(recipe, *ranks)
     if as_json:
-        print_json({"kind": "recipe", "recipe": recipe.to_dict(), "classes": num_classes, **_network(layers)})
+        document = {"kind": "recipe", "recipe": recipe.to_dict(), "classes": num_classes}
+        print_json({**document, **_network(layers), **_exchange(layers, spread)})
         return
     print_facts([("recipe", recipe.name), ("classes", f"{num_classes:,}"), *_training_facts(recipe)])
     print()
     _print_layers(layers)
+    _print_exchange(layers, spread)
 
 
 def _training_facts(recipe: Recipe) -> list[tuple[str, object]]:
@@ -118,6 +136,20 @@ def _print_layers(layers: "tuple[LayerRow, ...]") -> None:
     print("\nmultiply-adds: of one picture; crosses: numbers of one picture that a tower sends to the other before the layer")
 
 
+def _exchange(layers: "tuple[LayerRow, ...]", spread: Spread) -> dict[str, Any]:
+    ranks = [{"rank": rank, "name": spread.name(rank), **sent_per_step(layers, spread, rank)} for rank in range(spread.world)]
+    return {"sent_per_step": {**asdict(spread), "ranks": ranks}}
+
+
+def _print_exchange(layers: "tuple[LayerRow, ...]", spread: Spread) -> None:
+    if spread.world == 1:
+        return
+    sent = [sent_per_step(layers, spread, rank) for rank in range(spread.world)]
+    names, firsts = alike([spread.name(rank) for rank in range(spread.world)], sent)
+    print()
+    print_sent(names, [sent[first] for first in firsts], spread.precision)
+
+
 def _layer_cells(row: "LayerRow") -> tuple[str, ...]:
     return (
         row.name,
@@ -136,17 +168,17 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(str(extent) for extent in (shape if shape[1:] != (1, 1) else shape[:1]))
 
 
-def _show_weights(path: Path, as_json: bool) -> None:
+def _show_weights(path: Path, ranks: tuple[int | None, int | None], as_json: bool) -> None:
     from alexnet_cli.core import checkpoint
     from alexnet_cli.core.architecture import layer_table
 
     path = checkpoint.resolve_weights(str(path), path)
     weights = checkpoint.load_weights(path)
-    layers = layer_table(weights.recipe, len(weights.classes))
+    layers, spread = layer_table(weights.recipe, len(weights.classes)), spread_over(weights.recipe, *ranks)
     if as_json:
         training = {"recipe": weights.recipe.to_dict(), "step": weights.step, "epoch": weights.epoch, "accuracy": weights.accuracy}
         classes = {"classes": list(weights.classes), "words": list(weights.words)}
-        print_json({"kind": "weights", "path": str(path), **training, **classes, **_network(layers)})
+        print_json({"kind": "weights", "path": str(path), **training, **classes, **_network(layers), **_exchange(layers, spread)})
         return
     accuracy = ", ".join(
         f"{name.replace('_', ' ')} {percent(value)}" for name, value in weights.accuracy.items() if name.endswith("error")
@@ -159,3 +191,4 @@ def _show_weights(path: Path, as_json: bool) -> None:
     print_facts([*facts, ("accuracy", accuracy or "not measured"), ("classes", f"{len(weights.classes):,}")])
     print()
     _print_layers(layers)
+    _print_exchange(layers, spread)

@@ -5,19 +5,17 @@ Every rank runs the same; rank 0 decides when to save, writes the files and repo
 
 import math
 import time
-import zlib
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from alexnet_cli.core.background import BackgroundWriter
 from alexnet_cli.core.batches import Batch, training_batches
 from alexnet_cli.core.compiler import compile_problem
+from alexnet_cli.core.continuation import fingerprints, take_up
 from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.devices import Precision, settle
-from alexnet_cli.core.errors import ElsewhereError, RunError
 from alexnet_cli.core.evaluate import Evaluation, evaluate
 from alexnet_cli.core.health import DataWait, FlatLoss, LossWatch
 from alexnet_cli.core.initial import initial_tensors, start_from
@@ -26,15 +24,15 @@ from alexnet_cli.core.metrics import MetricsLog
 from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
 from alexnet_cli.core.recipe import Rates
 from alexnet_cli.core.reports import Reporter
-from alexnet_cli.core.resume import ResumeState, load_resume
 from alexnet_cli.core.save import write_state, write_weights
 from alexnet_cli.core.schedule import after_epoch, rates_at
 from alexnet_cli.core.step import step_on
-from alexnet_cli.core.store import Store, open_store, read_stats
+from alexnet_cli.core.store import open_store, read_stats
+from alexnet_cli.core.telling import tell_what_is_held, tell_what_was_sent
 from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Ballot, Layout
 from alexnet_cli.core.train_job import Job, TrainResult
-from alexnet_cli.core.train_state import environment, last_change, load_state, new_state, take_state, take_weights
+from alexnet_cli.core.train_state import last_change, new_state, take_state, take_weights
 from alexnet_cli.core.update_ratios import update_ratios
 from alexnet_cli.core.views import Colours, ViewDraws, draw_views
 
@@ -77,7 +75,8 @@ class Session:
         self.workers = options.workers or max(1, usable_cores() // (place.local_world if place else layout.world))
         colours = _colours(options.data, layout.device, job.precision)
         self.state = new_state(job.recipe, len(self.train_store.classes), job.precision, colours, layout, job.seed)
-        self.progress = self._take_up() if job.continued else {}
+        self.data = fingerprints(self.train_store, self.val_store)
+        self.progress = take_up(self.state, job, self.data, reporter) if job.continued else {}
         if job.initial:
             own = initial_tensors(job.initial) if layout.rank == 0 else {}
             start_from(self.state.network, layout.tensors_from_first(own))
@@ -94,49 +93,14 @@ class Session:
         kept_bytes = int(self.progress.get("metrics_bytes", 0))
         return MetricsLog(self.job.folder, kept_bytes, tensorboard=self.job.options.tensorboard, step=self.state.step)
 
-    def _take_up(self) -> dict[str, Any]:
-        """Go on from what rank 0 finds on its disk; the others need not see that disk."""
-        saved: ResumeState | None = None
-        failure: Exception | None = None
-        if self.layout.rank == 0:
-            try:
-                saved = load_resume(self.job.folder.resume, self.reporter.warn)
-                self._compare(saved.progress)
-            except Exception as error:  # whatever it is, the others must not wait for what will not come
-                failure = error
-        progress = self.layout.from_first(saved.progress if saved and not failure else None)
-        if failure:
-            raise failure
-        if progress is None:
-            raise ElsewhereError("rank 0 could not read the state to be continued")
-        load_state(self.state, ResumeState(self.layout.tensors_from_first(saved.tensors if saved else {}), progress))
-        return progress
-
-    def _compare(self, progress: dict[str, Any]) -> None:
-        """Say what is not as it was when the state was saved; raise RunError for other pictures, unless overridden."""
-        self.reporter.note(f"resuming at step {progress['step']}")
-        before, now = progress["environment"], environment(self.state)
-        for name in (name for name in now if before.get(name) != now[name]):
-            self.reporter.warn(f"{name} is {now[name]}, was {before.get(name)}: the result may differ in its last digits")
-        changes = _differences(progress["data"], self._data())
-        if changes and not self.job.options.override:
-            raise RunError(
-                f"{self.train_store.folder.parent} is not the data that run {self.job.folder.path} was trained on: {changes}",
-                hint="name that with --data, start another run, or go on with the other data by --override",
-            )
-        if changes:
-            self.reporter.warn(f"going on with other data: {changes}")
-
     def announce(self) -> None:
         """Say what is trained where, and compile what can be compiled."""
         problem = compile_problem(self.layout.device) if self.state.step < self.last_step else "nothing to do"
         if not problem:
             self.state.network.compile_normalisation()
-        counts = self.layout.numbers(sum(parameter.numel() for parameter in self.state.network.parameters()))
+        tell_what_is_held(self.state, self.reporter)
         if self.layout.rank != 0:
             return
-        for line in _held(self.layout, counts):
-            self.reporter.note(f"{line} ({self.layout.device.type}, {self.job.precision.name})")
         if self.state.step >= self.last_step:
             self.reporter.note(f"nothing left to do: step {self.state.step} of {self.total_steps} is reached")
         elif problem:
@@ -196,7 +160,7 @@ class Session:
 
     def _log_step(self, epoch: int, loss: float, wrong: float) -> None:
         assert self.log is not None
-        rates = self._rates_at(self.state.step - 1)
+        rates, last_layer = self._rates_at(self.state.step - 1), self.job.recipe.layers[-1]
         pace = self.pace.row()
         row = {
             "kind": "step",
@@ -204,12 +168,12 @@ class Session:
             "epoch": epoch,
             "loss": loss,
             "top1_error": wrong,
-            "learning_rate": rates.weights[self.job.recipe.layers[-1]],
-            "bias_learning_rate": rates.biases[self.job.recipe.layers[-1]],
+            "learning_rate": rates.weights[last_layer],
+            "bias_learning_rate": rates.biases[last_layer],
             **pace,
         }
         self.log.write(row)
-        figures = {"epoch": epoch, "loss": loss, "error": wrong, "rate": rates.weights[self.job.recipe.layers[-1]], **pace}
+        figures = {"epoch": epoch, "loss": loss, "error": wrong, "rate": rates.weights[last_layer], **pace}
         figures |= memory_in_use(torch.cuda.memory_reserved(self.layout.device) if self.layout.device.type == "cuda" else 0)
         self.reporter.advance(0, **{name: value for name, value in figures.items() if value is not None})
         for warning in (self.flat_loss.warning(self.state.step, loss), self.data_wait.warning(pace["data_wait"], self.workers)):
@@ -237,12 +201,9 @@ class Session:
         self.losses.read(self.state.step)
         snapshot, own = take_state(self.state)
         if self.log:
-            write_state(self.writer, self.job, snapshot, {"data": self._data(), **own}, self.log)
+            write_state(self.writer, self.job, snapshot, {"data": self.data, **own}, self.log)
         self.saved_step = self.state.step
         self.timer.restart()
-
-    def _data(self) -> dict[str, dict[str, object]]:
-        return {"train": _fingerprint(self.train_store), "val": _fingerprint(self.val_store)}
 
     def _end_epoch(self) -> None:
         self.losses.read(self.state.step)
@@ -315,42 +276,7 @@ class Session:
             self._write_weights(accuracy, best=True)
         elif self.state.step % self.steps_per_epoch:
             self._write_weights({}, best=not self.testable)
-        self._report_sent()
-
-    def _report_sent(self) -> None:
-        kinds = {kind: self.layout.numbers(sent) for kind, sent in self.layout.sent_bytes.items()}
-        if self.layout.rank != 0 or self.layout.world == 1:
-            return
-        for rank in range(self.layout.world):
-            parts = ", ".join(f"{sent[rank]:,.0f} of {kind}" for kind, sent in kinds.items() if sent[rank])
-            total = sum(sent[rank] for sent in kinds.values())
-            self.reporter.note(f"{_named(self.layout, rank)} sent {total:,.0f} bytes{f': {parts}' if parts else ''}")
-
-
-def _named(layout: Layout, rank: int) -> str:
-    return Layout(rank, layout.world, towers=layout.towers).name
-
-
-def _held(layout: Layout, counts: list[float]) -> list[str]:
-    """Say how many parameters each rank holds."""
-    if layout.world == 1:
-        return [f"both towers on one device: {counts[0]:,.0f} parameters"]
-    return [f"{_named(layout, rank)}: {count:,.0f} parameters" for rank, count in enumerate(counts)]
-
-
-def _differences(before: Any, now: dict[str, dict[str, object]]) -> str:
-    """Say in what two data sets differ, by split; classes by their number and first difference."""
-    changes = []
-    for split, values in now.items():
-        there = before.get(split, {})
-        for name, value in values.items():
-            if there.get(name) != value:
-                changes.append(
-                    f"{split}'s {name}"
-                    if name in ("classes", "labels")
-                    else f"{split}'s {name} {there.get(name)} then, {value} now"
-                )
-    return ", ".join(changes)
+        tell_what_was_sent(self.layout, self.reporter)
 
 
 def _colours(data: Path, device: torch.device, precision: Precision) -> Colours:
@@ -358,9 +284,3 @@ def _colours(data: Path, device: torch.device, precision: Precision) -> Colours:
     return Colours(
         *(torch.from_numpy(part).to(device, precision.dtype) for part in (stats.mean, stats.color_stdevs, stats.color_components))
     )
-
-
-def _fingerprint(store: Store) -> dict[str, object]:
-    """Return what tells one store from another."""
-    made = {key: store.meta.get(key) for key in ("format", "quality", "seed")}
-    return {"count": len(store), "classes": list(store.classes), "labels": zlib.crc32(store.labels.tobytes()), **made}

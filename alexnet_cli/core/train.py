@@ -24,7 +24,7 @@ from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_job import Job, TrainOptions, TrainResult
 
-__all__ = ["TrainOptions", "TrainResult", "train"]
+__all__ = ["TrainOptions", "TrainResult", "plan_job", "train"]
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None) -> TrainResult:
@@ -65,14 +65,24 @@ def _train_under_torchrun(options: TrainOptions, ranks: Ranks, precision: Precis
                 raise failure
             if job is None:
                 raise ElsewhereError("rank 0 could not begin")
-            stop = stack.enter_context(StopRequest(reporter.warn).watching())
+            announce = reporter.warn if layout.rank == 0 else lambda text: None
+            stop = stack.enter_context(StopRequest(announce).watching())
             return run_among_others(train_rank, job, layout, reporter, stop)
     finally:
         leave_ranks()
 
 
 def _begin(options: TrainOptions, ranks: Ranks, precision: Precision, stack: ExitStack, reporter: Reporter) -> Job:
-    """Choose the run's folder, hold it as long as the stack lasts, and lay out its files."""
+    """Settle what is trained, hold its folder as long as the stack lasts, and lay out its files."""
+    job = plan_job(options, ranks, precision, reporter)
+    busy = RunError(f"another alexnet train is writing to {job.folder.path}", hint="wait for it, or choose another --run NAME")
+    stack.enter_context(held(job.folder.path, busy))
+    _lay_out(job, ranks)
+    return job
+
+
+def plan_job(options: TrainOptions, ranks: Ranks, precision: Precision, reporter: Reporter) -> Job:
+    """Choose the run's folder and settle recipe and seed; nothing is written. Raises RunError, CheckpointError, RecipeError."""
     folder, continued = choose_folder(options.runs, options.run, resume=options.resume, auto_resume=options.auto_resume)
     recipe, seed = _settled(options, folder, continued, reporter)
     _require_trainable(recipe, ranks)
@@ -82,11 +92,8 @@ def _begin(options: TrainOptions, ranks: Ranks, precision: Precision, stack: Exi
     for store in stores:
         require_prepared(store, recipe)
     require_possible(recipe, labelled=stores[1].is_labelled)
-    job = Job(options, recipe, seed, folder, continued, precision, _initial(options, recipe, continued, reporter))
-    busy = RunError(f"another alexnet train is writing to {folder.path}", hint="wait for it, or choose another --run NAME")
-    stack.enter_context(held(folder.path, busy))
-    _lay_out(job, ranks)
-    return job
+    initial = _initial(options, recipe, continued, reporter)
+    return Job(options, recipe, seed, folder, continued, precision, initial)
 
 
 def _initial(options: TrainOptions, recipe: Recipe, continued: bool, reporter: Reporter) -> Initial | None:
