@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from alexnet_cli.core.errors import RecipeError
-from alexnet_cli.core.rates import EVENTS_145, Event, events_from, rates_after
-from alexnet_cli.core.rates import Rates as Rates  # session asks for it here
+from alexnet_cli.core.rates import EVENTS_145, Event, Rates, events_from, rates_after
 
 STORED_SIZE = 256  # P 2: shorter side 256, central 256x256
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")  # P 3.5

@@ -22,7 +22,7 @@ from alexnet_cli.core.initial import initial_tensors, start_from
 from alexnet_cli.core.memory import memory_in_use
 from alexnet_cli.core.metrics import MetricsLog
 from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
-from alexnet_cli.core.recipe import Rates
+from alexnet_cli.core.rates import Rates
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.save import write_state, write_weights
 from alexnet_cli.core.schedule import after_epoch, rates_at

@@ -16,6 +16,7 @@ from alexnet_cli.core.ranks import Ranks, join_torchrun, plan_ranks, run_among_o
 from alexnet_cli.core.recipes import original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder
+from alexnet_cli.core.schedule import PlateauState, rates_at
 from alexnet_cli.core.step import step_on
 from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
@@ -67,7 +68,7 @@ def synthetic_rank(job: Job, layout: Layout, reporter: Reporter, stop: StopReque
             losses.read(state.step)  # waits for the device
             began = time.perf_counter()
         drawn = draw_views(job.recipe, job.seed, state.step, job.recipe.batch_size)
-        losses.add(*step_on(state, batch, drawn, job.recipe.rates_at(state.step, steps)))
+        losses.add(*step_on(state, batch, drawn, rates_at(job.recipe, state.step, steps, PlateauState())))
         reporter.advance(1)
         if layout.total(torch.tensor([float(stop.signal)])).item():
             break
