@@ -23,7 +23,7 @@ from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_job import Job, TrainOptions, TrainResult
 
-__all__ = ["TrainOptions", "TrainResult", "train"]
+__all__ = ["TrainOptions", "TrainResult", "changes", "require_trainable", "train"]
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None) -> TrainResult:
@@ -74,7 +74,7 @@ def _begin(options: TrainOptions, ranks: Ranks, precision: Precision, stack: Exi
     """Choose the run's folder, hold it as long as the stack lasts, and lay out its files."""
     folder, continued = choose_folder(options.runs, options.run, resume=options.resume, auto_resume=options.auto_resume)
     recipe, seed = _settled(options, folder, continued, reporter)
-    _require_trainable(recipe, ranks)
+    require_trainable(recipe, ranks)
     if options.tensorboard:
         find_writer()
     stores = [open_store(options.data, split) for split in ("train", "val")]
@@ -107,28 +107,28 @@ def _settled(options: TrainOptions, folder: RunFolder, continued: bool, reporter
     saved = read_config(folder.recipe)
     seed = int(saved.pop("run", {}).get("seed", 0))
     recipe = Recipe.from_dict(saved)
-    changes = _changes(recipe, seed, options)
-    if not changes:
+    changed = changes(recipe, seed, options)
+    if not changed:
         return recipe, seed
     if not options.override:
         raise RunError(
-            f"run {folder.path} was started with another {changes}",
+            f"run {folder.path} was started with another {changed}",
             hint="continue it without these options, go on with them by --override, or start another run with --run NAME",
         )
-    reporter.warn(f"going on with another {changes}")
+    reporter.warn(f"going on with another {changed}")
     return options.recipe or recipe, seed if options.seed is None else options.seed
 
 
-def _changes(recipe: Recipe, seed: int, options: TrainOptions) -> str:
+def changes(recipe: Recipe, seed: int, options: TrainOptions) -> str:
     """Say in what the options differ from what a run was started with."""
     asked, begun = (options.recipe or recipe).to_dict(), recipe.to_dict()
     names = [name for name in {**begun, **asked} if begun.get(name) != asked.get(name)]
-    changed = [name if name == "events" else f"{name} {begun.get(name)} (now {asked.get(name)})" for name in names]
-    changed += [f"seed {seed} (now {options.seed})"] if options.seed not in (None, seed) else []
-    return ", ".join(sorted(changed))
+    differences = [name if name == "events" else f"{name} {begun.get(name)} (now {asked.get(name)})" for name in names]
+    differences += [f"seed {seed} (now {options.seed})"] if options.seed not in (None, seed) else []
+    return ", ".join(sorted(differences))
 
 
-def _require_trainable(recipe: Recipe, ranks: Ranks) -> None:
+def require_trainable(recipe: Recipe, ranks: Ranks) -> None:
     """Refuse what a recipe can say of other networks, but this training cannot do."""
     if ranks.split and (recipe.towers != 2 or recipe.lrn_crosses_towers):
         raise RecipeError(
