@@ -65,7 +65,7 @@ def figure1(
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training set.")] = tiny().epochs,
-    rates: RatesOption = "0.0003,0.001,0.003,0.01",
+    rates: RatesOption = "0.0003,0.001,0.003,0.01,0.03",
     search_epochs: Annotated[
         int, typer.Option("--search-epochs", min=1, help="The rate with the lowest training error after so many goes on.")
     ] = 3,

@@ -80,7 +80,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
 def require_matplotlib() -> None:
     """Raise AlexNetError where it is not installed, before long work that ends in a picture."""
     try:
-        from matplotlib.backends import backend_agg  # noqa: F401
+        import matplotlib.backends.backend_agg  # noqa: F401
     except ImportError as error:
         raise AlexNetError(
             "curves are drawn by matplotlib, which is not installed", hint="pip install 'alexnet-cli[plot]'"
