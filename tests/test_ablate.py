@@ -1,11 +1,14 @@
 """Ablations: numbers by hand, and what is trained and tested once is not trained and tested again."""
 
 import json
+import re
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -18,6 +21,7 @@ from alexnet_cli.core.recipes import PRESETS, preset
 from alexnet_cli.core.train import TrainOptions
 from tests.networks import narrow
 from tests.pictures import make_source
+from tests.stores import change
 from tests.test_train import Notes
 
 COUNTS = {"train": {"cat": 9, "dog": 7}, "val": {"cat": 3, "dog": 2}}
@@ -120,6 +124,27 @@ def test_every_recipe_is_checked_first(data, tmp_path):
     with pytest.raises(RunError, match=r"ablate-no-lrn-0 was started with another epochs 1 \(now 3\)"):
         ablate(options(data, tmp_path, recipes=longer))
     assert not (tmp_path / "ablate-original-0").exists()
+
+
+def test_what_cannot_be_tested_is_told_first(data, tmp_path, monkeypatch):
+    """A split without labels, and a start by torchrun, fail before anything is trained."""
+    shutil.copytree(data, tmp_path / "data")
+    change(tmp_path / "data" / "val", b"labels", np.array([0, 1, -1, 0, 1], "<i4").tobytes())
+    with pytest.raises(DataError, match="pictures without labels"):
+        ablate(options(tmp_path / "data", tmp_path / "runs"))
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "localhost" if name == "MASTER_ADDR" else "1" if name.endswith("SIZE") else "0")
+    with pytest.raises(RunError, match="under torchrun"):
+        ablate(options(data, tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_seeds_in_the_table(data, tmp_path):
+    """With several seeds errors and differences have their deviations beside them."""
+    arguments = ["ablate", "--recipes", "original,no-lrn", "--seeds", "2", "--data", str(data), "--runs", str(tmp_path), *NARROW]
+    _, first, second = runner.invoke(app, arguments).stdout.splitlines()
+    assert re.match(r"original +[\d.]+ ± [\d.]+ +0\.00 ± 0\.00 + - ", first)
+    assert re.match(r"no-lrn +[\d.]+ ± [\d.]+ +0\.00 ± 0\.00 +[+-][\d.]+ ± [\d.]+ / \+0\.00 ± 0\.00 ", second)
 
 
 def test_command_prints_a_table_and_json(data, tmp_path):

@@ -1,5 +1,7 @@
 """`alexnet ablate`: recipes trained alike, and what each change costs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,9 +27,10 @@ from alexnet_cli.cli.options import (
 from alexnet_cli.cli.render import print_json, print_table, three_digits
 from alexnet_cli.cli.settings import resolve
 from alexnet_cli.core.recipes import PRESETS
+from alexnet_cli.core.reports import Reporter
 
 if TYPE_CHECKING:
-    from alexnet_cli.core.ablate import Ablation, Effect, Summary
+    from alexnet_cli.core.ablate import AblateOptions, Ablation, Effect, Summary
 
 GO_ON = "stopped; the same command again goes on where this one was"
 DEFAULT_RECIPES = "original,one-gpu,no-lrn,no-overlap,no-color-noise,no-dropout"  # what the paper measured of one network
@@ -104,14 +107,13 @@ def ablate(
     """Train several recipes alike and compare their errors.
 
     Each training is a run ablate-RECIPE-SEED, tested with its last weights. Ctrl-C saves and stops; the same command again goes
-    on, and trains and tests nothing twice. Errors are in %, as mean and sample standard deviation over the seeds; the difference
-    to the first recipe is in points, the mean of the seeds' own.
+    on, and trains and tests nothing twice. Errors and differences to the first recipe, which are taken seed by seed, are means and
+    sample standard deviations over the seeds.
     """
     with running(quiet=quiet, debug=debug) as reporter:
         fields = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
         chosen = {name: resolve(name, fields=fields, assignments=assignments or ()).recipe for name in recipes.split(",")}
         from alexnet_cli.core.ablate import AblateOptions
-        from alexnet_cli.core.ablate import ablate as measure
         from alexnet_cli.core.train_job import TrainOptions
 
         common = TrainOptions(
@@ -125,15 +127,34 @@ def ablate(
             checkpoint_every=checkpoint_every,
         )
         options = AblateOptions(common, chosen, seeds, tuple(split.split(",")), int(crops.value) if crops else None)
-        try:
-            ablation = measure(options, reporter)
-        except KeyboardInterrupt:  # in a test, or a second time in a training
-            reporter.warn(GO_ON)
-            raise
-        if ablation.stopped_by:
-            reporter.warn(GO_ON)
-            raise typer.Exit(SIGNALLED + ablation.stopped_by)
+        ablation = _measure(options, reporter)
         print_json(_document(ablation, data, split)) if as_json else _print(ablation)
+
+
+def _measure(options: "AblateOptions", reporter: Reporter) -> "Ablation":
+    from alexnet_cli.core.ablate import ablate as measure
+
+    with going_on(reporter):
+        ablation = measure(options, reporter)
+    exit_if_stopped(ablation.stopped_by, reporter)
+    return ablation
+
+
+@contextmanager
+def going_on(reporter: Reporter) -> Iterator[None]:
+    """Say how to go on after a Ctrl-C that came in a test, or a second time in a training."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        reporter.warn(GO_ON)
+        raise
+
+
+def exit_if_stopped(signal: int, reporter: Reporter) -> None:
+    """End the command where a signal has stopped a training, which has saved, and say how to go on."""
+    if signal:
+        reporter.warn(GO_ON)
+        raise typer.Exit(SIGNALLED + signal)
 
 
 def _document(ablation: "Ablation", data: Path, split: str) -> dict[str, Any]:
@@ -142,7 +163,7 @@ def _document(ablation: "Ablation", data: Path, split: str) -> dict[str, Any]:
 
 def _print(ablation: "Ablation") -> None:
     top_k = ablation.effects[0].scores[0].top_k
-    header = ("recipe", "top-1 error", f"top-{top_k} error", "difference", "parameters", "images/s", "published")
+    header = ("recipe", "top-1 error, %", f"top-{top_k} error, %", "difference, points", "parameters", "images/s", "published")
     width = max(len(effect.published) for effect in ablation.effects)
     print_table(header, [(*_figures(effect), (effect.published or "-").ljust(width)) for effect in ablation.effects])
 
@@ -152,12 +173,12 @@ def _figures(effect: "Effect") -> tuple[str, ...]:
     return effect.name, _error(effect.top1), _error(effect.top5), _difference(effect), f"{effect.parameters:,}", speed
 
 
-def _error(error: "Summary") -> str:
+def _error(error: "Summary", sign: str = "") -> str:
     spread = "" if error.spread is None else f" ± {100 * error.spread:.2f}"
-    return f"{100 * error.mean:.2f}{spread}"
+    return f"{100 * error.mean:{sign}.2f}{spread}"
 
 
 def _difference(effect: "Effect") -> str:
     if effect.top1_change is None or effect.top5_change is None:
         return "-"
-    return f"{100 * effect.top1_change.mean:+.2f} / {100 * effect.top5_change.mean:+.2f}"
+    return f"{_error(effect.top1_change, '+')} / {_error(effect.top5_change, '+')}"

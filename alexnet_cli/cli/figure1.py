@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alexnet_cli.cli.ablate import GO_ON, CheckpointEveryOption
-from alexnet_cli.cli.command import SIGNALLED, running
+from alexnet_cli.cli.ablate import CheckpointEveryOption, exit_if_stopped, going_on
+from alexnet_cli.cli.command import running
 from alexnet_cli.cli.options import (
     DataOption,
     DebugOption,
@@ -121,10 +121,9 @@ def figure1(
             "relu": [relu_rate] if relu_rate else tried,
             "tanh": [tanh_rate] if tanh_rate else tried,
         }
-        result = measure(Figure1Options(common, recipe, chosen, search_epochs), reporter)
-        if result.stopped_by:
-            reporter.warn(GO_ON)
-            raise typer.Exit(SIGNALLED + result.stopped_by)
+        with going_on(reporter):
+            result = measure(Figure1Options(common, recipe, chosen, search_epochs), reporter)
+        exit_if_stopped(result.stopped_by, reporter)
         names = {"relu": "ReLU", "tanh": "tanh"}
         save_figure(draw_training_errors([(names[one.activation], one.errors) for one in result.learnings], LEVEL), out)
         print_json(_document(result, data, out)) if as_json else _print(result, out)
