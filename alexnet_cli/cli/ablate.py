@@ -163,9 +163,12 @@ def _document(ablation: "Ablation", data: Path, split: str) -> dict[str, Any]:
 
 def _print(ablation: "Ablation") -> None:
     top_k = ablation.effects[0].scores[0].top_k
-    header = ("recipe", "top-1 error, %", f"top-{top_k} error, %", "difference, points", "parameters", "images/s", "published")
-    width = max(len(effect.published) for effect in ablation.effects)
-    print_table(header, [(*_figures(effect), (effect.published or "-").ljust(width)) for effect in ablation.effects])
+    header = ("recipe", "top-1 error, %", f"top-{top_k} error, %", "difference, points", "parameters", "images/s")
+    published = ["published", *(effect.published or "-" for effect in ablation.effects)]
+    rows = [header, *(_figures(effect) for effect in ablation.effects)]
+    width = max(map(len, published))  # texts, in a column of numbers
+    head, *lines = [(*row, text.ljust(width)) for row, text in zip(rows, published, strict=True)]
+    print_table(head, lines)
 
 
 def _figures(effect: "Effect") -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from alexnet_cli.core.recipes import tiny
 if TYPE_CHECKING:
     from alexnet_cli.core.figure1 import Figure1, Learning
 
+TINY = tiny()
 PAPER = "six times as many epochs with tanh, on CIFAR-10 (P figure 1)"
 
 
@@ -55,6 +56,17 @@ ReluRateOption = Annotated[
     float | None,
     typer.Option("--relu-rate", help="Learning rate of ReLU.", callback=_check_rate, show_default="the best of --rates"),
 ]
+EpochsOption = Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training set.")]
+SearchEpochsOption = Annotated[
+    int, typer.Option("--search-epochs", min=1, help="The rate with the lowest training error after so many goes on.")
+]
+BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures of a step.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of recipe tiny; repeatable.", show_default="none"),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
+OutOption = Annotated[Path, typer.Option("--out", help="PNG file to write.")]
 TanhRateOption = Annotated[
     float | None,
     typer.Option("--tanh-rate", help="Learning rate of tanh.", callback=_check_rate, show_default="the best of --rates"),
@@ -64,20 +76,15 @@ TanhRateOption = Annotated[
 def figure1(
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training set.")] = tiny().epochs,
+    epochs: EpochsOption = TINY.epochs,
     rates: RatesOption = "0.0003,0.001,0.003,0.01,0.03",
-    search_epochs: Annotated[
-        int, typer.Option("--search-epochs", min=1, help="The rate with the lowest training error after so many goes on.")
-    ] = 3,
+    search_epochs: SearchEpochsOption = 3,
     relu_rate: ReluRateOption = None,
     tanh_rate: TanhRateOption = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures of a step.")] = tiny().batch_size,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of recipe tiny; repeatable.", show_default="none"),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")] = 0,
-    out: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("figure1.png"),
+    batch_size: BatchSizeOption = TINY.batch_size,
+    assignments: SetOption = None,
+    seed: SeedOption = 0,
+    out: OutOption = Path("figure1.png"),
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.AUTO,
     workers: WorkersOption = None,
@@ -97,8 +104,8 @@ def figure1(
         fields = {
             "epochs": epochs,
             "batch_size": batch_size,
-            "activation": tiny().activation,
-            "learning_rate": tiny().learning_rate,
+            "activation": TINY.activation,
+            "learning_rate": TINY.learning_rate,
         }
         recipe = resolve("tiny", fields=fields, assignments=assignments or ()).recipe
         from alexnet_cli.core.figure1 import LEVEL, Activation, Figure1Options
