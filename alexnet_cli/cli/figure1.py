@@ -97,7 +97,7 @@ def figure1(
 
     Trains recipe tiny on pictures of 32x32, made by "alexnet prepare torchvision:CIFAR10 --size 32" for example, without any
     regularisation, and says when each first has a training error of 25 %. The training error is the mean over an epoch's
-    steps, as the authors' program drew it. Each activation has the best learning rate of a few. Ctrl-C saves and stops; the same
+    steps. Each activation has the best learning rate of a few. Ctrl-C saves and stops; the same
     command again goes on. Needs alexnet-cli[plot].
     """
     with running(quiet=quiet, debug=debug) as reporter:

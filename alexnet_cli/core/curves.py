@@ -95,7 +95,7 @@ def training_errors(folder: RunFolder, num_images: int, batch_size: int) -> tupl
     """Return each whole epoch's mean top-1 error over the pictures that it trained on, 0-1, as the network was when it met them.
 
     A run without a log has no epochs. Raises RunError for one that has not logged every step.
-    Source: what the authors' shownet.py draws for training.
+    Source: the authors' shownet.py too draws for training the errors of what was trained on.
     """
     if not folder.metrics.is_file():
         return ()

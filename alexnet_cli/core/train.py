@@ -132,7 +132,8 @@ def require_trainable(recipe: Recipe, ranks: Ranks) -> None:
     """Refuse what a recipe can say of other networks, but this training cannot do."""
     if ranks.split and (recipe.towers != 2 or recipe.lrn_crosses_towers):
         raise RecipeError(
-            "a tower on each rank needs a recipe of two towers whose normalisation does not cross them",
+            "a tower on each rank needs a recipe of two towers whose normalisation does not cross them, which"
+            f" {recipe.name} is not",
             hint="use --towers 1, which puts the whole network on each rank, or --gpus 1",
         )
     if recipe.batch_size < ranks.world:
