@@ -77,7 +77,7 @@ def figure1(
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
     epochs: EpochsOption = TINY.epochs,
-    rates: RatesOption = "0.0003,0.001,0.003,0.01,0.03",
+    rates: RatesOption = "0.0003,0.001,0.003,0.01,0.03,0.1",
     search_epochs: SearchEpochsOption = 3,
     relu_rate: ReluRateOption = None,
     tanh_rate: TanhRateOption = None,
