@@ -130,6 +130,9 @@ def test_a_rate_that_diverges_loses(data, tmp_path):
     assert (result.learnings[0].learning_rate, result.learnings[0].searched[1e6]) == (1e-9, None)
     with pytest.raises(RunError, match="at every rate"):
         figure1(options(data, tmp_path, recipe=wild, rates={"relu": (1e6, 1e7)}))
+    with pytest.raises(RunError, match=r"relu at 1e\+06: the loss is .* at step") as caught:
+        figure1(options(data, tmp_path, recipe=wild, rates={"relu": (1e6,)}))
+    assert "--relu-rate" in caught.value.hint
 
 
 def test_an_interrupted_figure_goes_on(data, tmp_path):

@@ -98,7 +98,10 @@ def _learn(activation: Activation, trials: Mapping[float, Trial], options: Figur
     searched = _search(activation, trials, options, reporter) if len(trials) > 1 else {}
     rate = _best(activation, searched, reporter) if searched else next(iter(trials))
     reporter.note(f"{activation}: {options.recipe.epochs} epochs at {rate:g}")
-    errors = _train(trials[rate], options, options.recipe.epochs, reporter)
+    try:
+        errors = _train(trials[rate], options, options.recipe.epochs, reporter)
+    except DivergedError as error:
+        raise DivergedError(f"{activation} at {rate:g}: {error}", hint=f"give it a lower --{activation}-rate") from error
     return Learning(activation, rate, trials[rate].run, errors, first_epoch_at(errors, LEVEL), searched)
 
 
