@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from alexnet_cli import __version__
+from alexnet_cli.cli.ablate import ablate
 from alexnet_cli.cli.demo import demo
 from alexnet_cli.cli.doctor import doctor
 from alexnet_cli.cli.evaluate import evaluate
+from alexnet_cli.cli.figure1 import figure1
 from alexnet_cli.cli.filters import filters
 from alexnet_cli.cli.info import info
 from alexnet_cli.cli.plot import plot
@@ -46,7 +48,7 @@ def alexnet(
     """
 
 
-for verb in (prepare, train, evaluate, predict, filters, plot, info, recipes, doctor, demo):
+for verb in (prepare, train, evaluate, predict, filters, plot, ablate, figure1, info, recipes, doctor, demo):
     app.command()(verb)
 app.command("visualize-filters", help="The same as `alexnet filters`.")(filters)
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 
 
-def _check_splits(value: str) -> str:
+def check_splits(value: str) -> str:
+    """Accept one split or several, with commas between."""
     names = ["val" if name.strip() == "validation" else name.strip() for name in value.split(",")]
     unknown = [name for name in names if name not in SPLITS]
     if unknown or len(set(names)) < len(names):
@@ -44,7 +45,7 @@ def evaluate(
     ] = None,
     data: DataOption = Path("data"),
     split: Annotated[
-        str, typer.Option("--split", help="train, val or test, or several with commas between.", callback=_check_splits)
+        str, typer.Option("--split", help="train, val or test, or several with commas between.", callback=check_splits)
     ] = "val",
     crops: CropsOption = None,
     runs: RunsOption = Path("runs"),

@@ -1,5 +1,6 @@
 """What the logs of trainings say, as arrays: figures of the steps and of the tests over the course of a training (no torch)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,30 @@ def _add(points: list[tuple[float, float]], row: dict[str, Any], figure: str) ->
 def _curve(points: list[tuple[float, float]]) -> Curve:
     steps_N, values_N = np.array(points, dtype=np.float64).reshape(-1, 2).T
     return Curve(steps_N, values_N)
+
+
+# The error of whole epochs ---------------------------------------------------------------------------------------------------
+
+
+def training_errors(folder: RunFolder, num_images: int, batch_size: int) -> tuple[float, ...]:
+    """Return each whole epoch's mean top-1 error over the pictures that it trained on, 0-1, as the network was when it met them.
+
+    A run without a log has no epochs. Raises RunError for one that has not logged every step.
+    Source: the authors' shownet.py too draws for training the errors of what was trained on.
+    """
+    if not folder.metrics.is_file():
+        return ()
+    sizes = [min(batch_size, num_images - first) for first in range(0, num_images, batch_size)]
+    rows = [row for row in read_rows(folder.metrics) if row.get("kind") == "step"]
+    if [row["step"] for row in rows] != list(range(1, len(rows) + 1)):
+        raise RunError(
+            f"{folder.metrics} does not have every step", hint="train with --log-every 1, or name another folder by --runs"
+        )
+    errors = [row["top1_error"] for row in rows]
+    epochs = [errors[first : first + len(sizes)] for first in range(0, len(errors) - len(sizes) + 1, len(sizes))]
+    return tuple(sum(error * size for error, size in zip(epoch, sizes, strict=True)) / num_images for epoch in epochs)
+
+
+def first_epoch_at(errors: Sequence[float], level: float) -> int | None:
+    """Return the first epoch, counted from 1, whose error is at the level or below; None where none is."""
+    return next((epoch for epoch, error in enumerate(errors, start=1) if error <= level), None)

@@ -8,6 +8,7 @@ AlexNetError            one line of what was found and what was expected; `hint`
 │   └── StoreError      a store that is missing, incomplete, damaged or in the way
 ├── CheckpointError     a weights file or a resume folder that is missing, damaged or of another kind
 ├── RunError            a run that exists, does not exist, or cannot go on
+│   └── DivergedError   a training whose loss is no number
 ├── DeviceError         a device or precision that this machine does not have
 ├── ElsewhereError      a failure that another rank has, and tells
 └── DiskFullError       a write that the disk refused; what stood before still stands
@@ -52,6 +53,10 @@ class CheckpointError(AlexNetError):
 
 class RunError(AlexNetError):
     """A run that exists, does not exist, or cannot go on."""
+
+
+class DivergedError(RunError):
+    """A training whose loss is no number."""
 
 
 class DeviceError(AlexNetError):

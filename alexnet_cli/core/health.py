@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from alexnet_cli.core.errors import ElsewhereError, RunError
+from alexnet_cli.core.errors import DivergedError, ElsewhereError
 from alexnet_cli.core.towers import Layout
 
 DIVERGED = "start again with a lower --learning-rate, or with --precision fp32"
@@ -32,7 +32,7 @@ class LossWatch:
     def read(self, step: int) -> tuple[float, float]:
         """Return loss and error of the last step, summed over the ranks; every rank must call it.
 
-        step: steps made. Raises RunError naming the first step since the last reading whose loss was no number; on all ranks
+        step: steps made. Raises DivergedError naming the first step since the last reading whose loss was no number; on all ranks
         but the first ElsewhereError, as one message is enough.
         """
         if self._unread:
@@ -47,7 +47,7 @@ class LossWatch:
     def require_finite(self, loss: float, step: int, where: str = "the loss") -> None:
         """Raise when a loss is no number, naming the step and its batch, so that they can be made again from a checkpoint."""
         if not math.isfinite(loss):
-            kind = RunError if self._layout.rank == 0 else ElsewhereError
+            kind = DivergedError if self._layout.rank == 0 else ElsewhereError
             epoch, batch = divmod(step - 1, self._steps_per_epoch)
             raise kind(f"{where} is {loss} at step {step}: batch {batch + 1} of epoch {epoch + 1}", hint=DIVERGED)
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from alexnet_cli.core.curves import Curve, RunCurves
 from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.files import write_atomically
@@ -19,6 +21,8 @@ TRAIN, VAL = "black", "#d62728"  # shownet.py's black and red
 # Okabe and Ito's colours, which the colour-blind can tell apart, less the yellow that white swallows.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 INCHES, DOTS_PER_INCH = (9.0, 5.5), 120
+TALL_INCHES = (5.0, 5.5)  # the paper's figure 1 is higher than wide
+PAPER_TOP = 0.75  # and ends at this error
 
 
 def draw_curves(runs: Sequence[RunCurves], what: str) -> "Figure":
@@ -46,20 +50,49 @@ def draw_curves(runs: Sequence[RunCurves], what: str) -> "Figure":
     return figure
 
 
+def draw_training_errors(curves: Sequence[tuple[str, Sequence[float]]], level: float) -> "Figure":
+    """Draw the training error of each epoch as the paper's figure 1 does: the first curve solid, the second dashed, all black.
+
+    curves: name and errors, 0-1, from epoch 1 on. level: where the dotted line lies. Raises AlexNetError without matplotlib.
+    """
+    figure = _new_figure(TALL_INCHES)
+    axes = figure.add_subplot()
+    for (name, errors), style in zip(curves, ("-", "--"), strict=True):
+        _draw_curve(axes, _by_epoch(errors), (1, 1), label=name, color="black", linestyle=style, linewidth=1.8)
+    axes.axhline(level, color="black", linestyle=":", linewidth=1.0)
+    axes.set_xlabel("Epochs")
+    axes.set_ylabel("Training error rate")
+    axes.set_xlim(0, max(len(errors) for _, errors in curves))
+    axes.set_ylim(0, max(PAPER_TOP, *(max(errors) for _, errors in curves)))
+    axes.legend(frameon=False, handlelength=3.5)
+    return figure
+
+
+def _by_epoch(errors: Sequence[float]) -> Curve:
+    return Curve(np.arange(1, len(errors) + 1, dtype=np.float64), np.array(errors, dtype=np.float64))
+
+
 def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, whatever the file's name."""
     write_atomically(path, lambda partial: figure.savefig(partial, format="png", dpi=DOTS_PER_INCH))
 
 
-def _new_figure() -> "Figure":
+def require_matplotlib() -> None:
+    """Raise AlexNetError where it is not installed, before long work that ends in a picture."""
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        import matplotlib.backends.backend_agg  # noqa: F401
     except ImportError as error:
         raise AlexNetError(
             "curves are drawn by matplotlib, which is not installed", hint="pip install 'alexnet-cli[plot]'"
         ) from error
-    figure = Figure(figsize=INCHES, layout="constrained")
+
+
+def _new_figure(inches: tuple[float, float] = INCHES) -> "Figure":
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=inches, layout="constrained")
     FigureCanvasAgg(figure)  # without pyplot there is no window and no display
     return figure
 

@@ -24,7 +24,7 @@ from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_job import Job, TrainOptions, TrainResult
 
-__all__ = ["TrainOptions", "TrainResult", "plan_job", "train"]
+__all__ = ["TrainOptions", "TrainResult", "changes", "plan_job", "require_trainable", "train"]
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None) -> TrainResult:
@@ -85,7 +85,7 @@ def plan_job(options: TrainOptions, ranks: Ranks, precision: Precision, reporter
     """Choose the run's folder and settle recipe and seed; nothing is written. Raises RunError, CheckpointError, RecipeError."""
     folder, continued = choose_folder(options.runs, options.run, resume=options.resume, auto_resume=options.auto_resume)
     recipe, seed = _settled(options, folder, continued, reporter)
-    _require_trainable(recipe, ranks)
+    require_trainable(recipe, ranks)
     if options.tensorboard:
         find_writer()
     stores = [open_store(options.data, split) for split in ("train", "val")]
@@ -115,33 +115,34 @@ def _settled(options: TrainOptions, folder: RunFolder, continued: bool, reporter
     saved = read_config(folder.recipe)
     seed = int(saved.pop("run", {}).get("seed", 0))
     recipe = Recipe.from_dict(saved)
-    changes = _changes(recipe, seed, options)
-    if not changes:
+    changed = changes(recipe, seed, options)
+    if not changed:
         return recipe, seed
     if not options.override:
         raise RunError(
-            f"run {folder.path} was started with another {changes}",
+            f"run {folder.path} was started with another {changed}",
             hint="continue it without these options, go on with them by --override, or start another run with --run NAME",
         )
-    reporter.warn(f"going on with another {changes}")
+    reporter.warn(f"going on with another {changed}")
     return options.recipe or recipe, seed if options.seed is None else options.seed
 
 
-def _changes(recipe: Recipe, seed: int, options: TrainOptions) -> str:
+def changes(recipe: Recipe, seed: int, options: TrainOptions) -> str:
     """Say in what the options differ from what a run was started with."""
     asked, begun = (options.recipe or recipe).to_dict(), recipe.to_dict()
     names = [name for name in {**begun, **asked} if begun.get(name) != asked.get(name)]
-    changed = [name if name == "events" else f"{name} {begun.get(name)} (now {asked.get(name)})" for name in names]
-    changed += [f"seed {seed} (now {options.seed})"] if options.seed not in (None, seed) else []
-    return ", ".join(sorted(changed))
+    differences = [name if name == "events" else f"{name} {begun.get(name)} (now {asked.get(name)})" for name in names]
+    differences += [f"seed {seed} (now {options.seed})"] if options.seed not in (None, seed) else []
+    return ", ".join(sorted(differences))
 
 
-def _require_trainable(recipe: Recipe, ranks: Ranks) -> None:
+def require_trainable(recipe: Recipe, ranks: Ranks) -> None:
     """Refuse what a recipe can say of other networks, but this training cannot do."""
     layer_table(recipe, 1)  # refuses layers to which nothing is left to read, whatever the classes
     if ranks.split and (recipe.towers != 2 or recipe.lrn_crosses_towers):
         raise RecipeError(
-            "a tower on each rank needs a recipe of two towers whose normalisation does not cross them",
+            "a tower on each rank needs a recipe of two towers whose normalisation does not cross them, which"
+            f" {recipe.name} is not",
             hint="use --towers 1, which puts the whole network on each rank, or --gpus 1",
         )
     if recipe.batch_size < ranks.world:
