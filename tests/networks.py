@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from alexnet_cli.core.meeting import join_ranks, leave_ranks
+from alexnet_cli.core.meeting import end_at_once, join_ranks, leave_ranks
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import original, small
 from alexnet_cli.core.towers import Layout
@@ -53,5 +53,6 @@ def _rank(rank: int, meeting: tuple[int, int, str], work: Callable[..., Any], ar
     layout = join_ranks(rank, torch.device("cpu"), f"{folder}/meeting", world=world, towers=towers)
     result = work(layout, *arguments)
     Path(folder, f"result-{rank}").write_bytes(pickle.dumps(result))
-    leave_ranks()
     assert isinstance(layout, Layout)
+    leave_ranks()
+    end_at_once(0)

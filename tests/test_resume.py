@@ -69,6 +69,7 @@ def test_older_states_are_kept(tmp_path, keep, left):
     (tmp_path / "notes.txt").write_bytes(b"the user's")
     save_resume(tmp_path, state_of(9), keep=keep)
     assert saved_steps(tmp_path) == left
+    assert not (tmp_path / ".8.safetensors.partial").exists()
     assert {path.stem for path in tmp_path.glob("*.safetensors")} == {str(step) for step in left}
     assert (tmp_path / "notes.txt").exists()
     assert_same(load(tmp_path), state_of(9))

@@ -107,8 +107,8 @@ def test_two_nodes_train_like_one_device(place: Path) -> None:
     assert "tower b on rank 3: " in first and "best top-1 error" in first
     assert "tower" not in second and "best top-1 error" not in second
     for one, four in zip(rows(place, "one"), rows(place, "four"), strict=True):
-        assert four.pop("kind") == one.pop("kind")
-        assert four == pytest.approx(one, rel=1e-9)
+        assert [four.pop(name, None) for name in ("kind", "parameter")] == [one.pop(name, None) for name in ("kind", "parameter")]
+        assert four == pytest.approx(one, rel=1e-6 if "ratio" in one else 1e-9)  # ratios are reckoned in float32
 
 
 def test_a_killed_rank_is_started_again(place: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alexnet_cli.core import draws, run_folder
+from alexnet_cli.core import draws, pace, run_folder
 from alexnet_cli.core import train as train_module
 from alexnet_cli.core.checkpoint import load_weights
 from alexnet_cli.core.config import read_config
@@ -481,6 +481,39 @@ def test_override_goes_on_with_other_settings(data, tmp_path):
     assert [row["learning_rate"] for row in rows(tmp_path)] == [0.01, 0.02]
     run(data, tmp_path, recipe=None, resume=True, limit_steps=3)
     assert rows(tmp_path)[-1]["learning_rate"] == 0.02
+
+
+def test_failed_override_leaves_the_run_as_it_was(data, tmp_path):
+    """What cannot be continued with another recipe can still be continued with its own."""
+    run(data, tmp_path, limit_steps=1)
+    with pytest.raises(RunError, match="the saved state is not that of this run's recipe"):
+        run(data, tmp_path, resume=True, override=True, recipe=replace(narrow_small(epochs=3), hidden=(64, 64)))
+    assert run(data, tmp_path, recipe=None, resume=True, limit_steps=2).step == 2
+
+
+def test_pictures_without_a_class_are_not_trained_on(data, tmp_path):
+    """A training set with an unknown label, and a val of other classes, are refused before anything is written."""
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    with lmdb.open(str(copy / "train")) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"labels", b"\xff" * 4 + bytes(4 * 35))
+    with pytest.raises(DataError, match="has no class for 1 of 36 pictures"):
+        run(copy, tmp_path / "runs")
+    other = make_source(tmp_path / "other", {"train": {"cat": 2, "cow": 2}, "val": {"cat": 1, "cow": 1}})
+    prepare(other, tmp_path / "cows", workers=1)
+    shutil.rmtree(copy / "train")
+    shutil.copytree(tmp_path / "cows" / "train", copy / "train")
+    with pytest.raises(DataError, match="classes"):
+        run(copy, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_saving_for_one_time(data, tmp_path, monkeypatch):
+    """Ranks that agree one step later save once when the time has come, not after each step until they agree."""
+    due = iter([False, True, *[False] * 100])
+    monkeypatch.setattr(pace.CheckpointTimer, "due", lambda self, step: next(due))
+    run(data, tmp_path, gpus=2, limit_steps=6, keep=9)
+    assert saved_steps(tmp_path / "run" / "resume") == [6, 3]
 
 
 def test_resume_on_other_data_is_refused(data, tmp_path):

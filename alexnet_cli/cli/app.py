@@ -1,5 +1,6 @@
 """The app: its commands and its global options."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -55,4 +56,10 @@ app.command("visualize-filters", help="The same as `alexnet filters`.")(filters)
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="alexnet")
+    try:
+        app(prog_name="alexnet")
+    except SystemExit as ending:
+        meeting = sys.modules.get("alexnet_cli.core.meeting")
+        if meeting is not None and meeting.has_met and isinstance(ending.code, int):
+            meeting.end_at_once(ending.code)
+        raise

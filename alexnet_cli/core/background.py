@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-WAITING = 2  # jobs at most that hold a copy of the weights
+WAITING = 2  # jobs at most that are running or to be begun; who gives a third one waits, with a copy of the weights of his own
 
 
 class BackgroundWriter:
@@ -44,8 +44,12 @@ class BackgroundWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        cancel = isinstance(error, KeyboardInterrupt)
         try:
             if error is None:
                 self.finish()
+        except KeyboardInterrupt:
+            cancel = True
+            raise
         finally:
-            self._pool.shutdown(cancel_futures=isinstance(error, KeyboardInterrupt))
+            self._pool.shutdown(cancel_futures=cancel)

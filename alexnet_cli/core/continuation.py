@@ -1,12 +1,16 @@
 """Taking up a run where it stopped: the saved state, and whether what surrounds it is still the same."""
 
 import zlib
+from pathlib import Path
 from typing import Any
 
-from alexnet_cli.core.errors import ElsewhereError, RunError
+import torch
+
+from alexnet_cli.core.errors import DataError, ElsewhereError, RunError
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.resume import ResumeState, load_resume
 from alexnet_cli.core.store import Store
+from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_job import Job
 from alexnet_cli.core.train_state import TrainState, environment, load_state
 
@@ -19,8 +23,20 @@ def fingerprints(train_store: Store, val_store: Store) -> Fingerprints:
 
 
 def _fingerprint(store: Store) -> dict[str, object]:
-    made = {key: store.meta.get(key) for key in ("format", "quality", "seed")}
+    made = {key: store.meta.get(key) for key in ("format", "quality", "seed", "checksum")}
     return {"count": len(store), "classes": list(store.classes), "labels": zlib.crc32(store.labels.tobytes()), **made}
+
+
+def same_on_all(layout: Layout, own: Fingerprints, data: Path) -> Fingerprints:
+    """Return what tells a rank's data from others; every rank must call it.
+
+    Raises DataError on the ranks whose data are not rank 0's, as on a machine with another copy, ElsewhereError on the others.
+    """
+    differs = own != layout.from_first(own)
+    if layout.total(torch.tensor([float(differs)])).item():
+        kind = DataError if differs else ElsewhereError
+        raise kind(f"{data} on rank {layout.rank} is not what rank 0 has there", hint="copy rank 0's data to this machine")
+    return own
 
 
 def take_up(state: TrainState, job: Job, data: Fingerprints, reporter: Reporter) -> dict[str, Any]:
@@ -66,7 +82,7 @@ def _differences(before: Fingerprints, now: Fingerprints) -> str:
     changes = []
     for split, values in now.items():
         there = before.get(split, {})
-        for name in (name for name, value in values.items() if there.get(name) != value):
+        for name in (name for name, value in values.items() if there.get(name, value) != value):
             what = "" if name in ("classes", "labels") else f" {there.get(name)} then, {values[name]} now"
             changes.append(f"{split}'s {name}{what}")
     return ", ".join(changes)

@@ -69,7 +69,7 @@ def choose_initial(
     RecipeError for layers that do not exist.
     """
     reporter = reporter or Reporter()
-    path = resolve_weights(argument, runs)
+    path = resolve_weights(argument, runs).resolve()  # the new run takes the link `latest` over
     weights = load_weights(path)
     shapes = parameter_shapes(recipe, len(classes))
     names = list(dict.fromkeys(name.split(".")[0] for name in shapes))
@@ -121,6 +121,8 @@ def _spoken(value: object) -> str:
 def initial_tensors(initial: Initial) -> dict[str, Tensor]:
     """Return the taken layers' weights and biases, float32 on the CPU, in the shapes of the one-device network."""
     weights = load_weights(initial.path)
+    if _checksum(initial.path) != initial.checksum:
+        raise CheckpointError(f"{initial.path} has just been changed", hint="name weights that no training is writing to")
     tensors = {name: value for name, value in weights.tensors.items() if name.split(".")[0] in initial.layers}
     for name in tensors if initial.class_order else ():
         if name.startswith(f"{initial.layers[-1]}."):

@@ -2,8 +2,10 @@
 
 import datetime
 import os
+import sys
 import time
 import uuid
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -72,8 +74,23 @@ def _torchruns_store(rank: int, world: int) -> Store:
 
 def leave_ranks() -> None:
     """Leave the group of processes, where there is one."""
+    global has_met
     if dist.is_initialized():
+        has_met = True
         dist.destroy_process_group()
+
+
+has_met = False  # whether this process has been one of several ranks
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End a process that was one of several ranks, when all is said and written.
+
+    In the interpreter's own ending a thread of gloo's, still there at times, aborts the process; torchrun would start all again.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _stay_on_this_machine() -> None:

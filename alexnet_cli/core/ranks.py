@@ -21,7 +21,7 @@ import torch
 
 from alexnet_cli.core.devices import Precision, choose_device, choose_precision
 from alexnet_cli.core.errors import AlexNetError, DeviceError, ElsewhereError, RunError
-from alexnet_cli.core.meeting import join_ranks, leave_ranks
+from alexnet_cli.core.meeting import end_at_once, join_ranks, leave_ranks
 from alexnet_cli.core.pace import StopRequest
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.torchrun import Place
@@ -71,8 +71,12 @@ def plan_ranks(gpus: int, towers: int | None, device: str, precision: str, place
         )
     first = choose_device(device)
     arithmetic = choose_precision(precision, first)
+    if world == 1 and towers == 2:
+        raise DeviceError(
+            "--towers 2 puts a tower on each of two GPUs, but there is one rank", hint="use --gpus 2, or leave it out"
+        )
     if world == 1:
-        return Ranks(1, 1, (first,), place), arithmetic
+        return Ranks(1, 1, (torch.device("cuda", 0) if first.type == "cuda" else first,), place), arithmetic
     if first.type == "mps" or (device == "auto" and first.type == "cpu"):
         raise DeviceError(f"--gpus {world} on a machine with no NVIDIA GPU", hint=STAND_IN)
     if arithmetic.name == "fp16":
@@ -130,12 +134,12 @@ def run_together(rank: Rank[Result], job: Job, ranks: Ranks, reporter: Reporter,
         try:
             others.wait_until_ready()
             torch.set_num_threads(share)
-            layout = join_ranks(0, ranks.devices[0], str(folder / MEETING), world=ranks.world, towers=ranks.towers)
             with guard:
+                layout = join_ranks(0, ranks.devices[0], str(folder / MEETING), world=ranks.world, towers=ranks.towers)
                 result = rank(job, layout, reporter, stop)
             others.join(60)
             return result
-        except (RuntimeError, ElsewhereError) as error:
+        except (RuntimeError, ElsewhereError, DeviceError) as error:
             raise others.explained(error) from error
         finally:
             torch.set_num_threads(threads)
@@ -236,12 +240,15 @@ def _other_rank(rank: Rank[Any], job: Job, ranks: Ranks, number: int, folder: Pa
         layout = join_ranks(number, ranks.devices[number], str(folder / MEETING), world=ranks.world, towers=ranks.towers)
         rank(job, layout, Reporter(), StopRequest(lambda text: None))
         leave_ranks()
+        end_at_once(0)
     except AlexNetError as error:
         _tell(folder, number, error.message, error.hint, elsewhere=isinstance(error, ElsewhereError))
-    except RuntimeError as error:
+    except Exception as error:  # whatever it is, rank 0 tells it in one line
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         # Mostly the transport's, because another rank has ended; then that one's own words count.
-        _tell(folder, number, f"rank {number} failed: {text}", "", elsewhere=_is_transport(error))
+        _tell(
+            folder, number, f"rank {number} failed: {text}", "", elsewhere=isinstance(error, RuntimeError) and _is_transport(error)
+        )
 
 
 def _tell(folder: Path, number: int, message: str, hint: str, *, elsewhere: bool) -> None:

@@ -38,6 +38,11 @@ class Event:
     def __post_init__(self) -> None:
         if not 0 <= self.at <= 1:
             raise RecipeError(f"event at {self.at}, expected a share of the training between 0 and 1")
+        for name in ("weight_factor", "bias_factor", "colour_noise"):
+            value = getattr(self, name)
+            known = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+            if value is not None and not known:
+                raise RecipeError(f"event at {self.at} has {name} {value!r}, expected a number from 0 on")
 
 
 def events_from(values: Any) -> tuple[Event, ...]:

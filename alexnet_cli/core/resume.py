@@ -19,7 +19,7 @@ from alexnet_cli.core.errors import CheckpointError
 from alexnet_cli.core.files import write_atomically
 from alexnet_cli.core.tensors import read_tensors, write_tensors
 
-STATE = re.compile(r"(\d+)\.(safetensors|json)(\..*)?")
+STATE = re.compile(r"\.?(\d+)\.(safetensors|json)(\..*)?")  # also what a kill left of one
 
 
 @dataclass
@@ -59,7 +59,7 @@ def save_resume(folder: Path, state: ResumeState, *, keep: int = 1) -> None:
 def _delete_all_but(folder: Path, steps: list[int]) -> None:
     for path in sorted(folder.iterdir() if folder.is_dir() else ()):  # .json before .safetensors: never one without its other
         found = STATE.fullmatch(path.name)
-        if found and int(found[1]) not in steps:
+        if found and (path.name.startswith(".") or int(found[1]) not in steps):
             path.unlink(missing_ok=True)
 
 

@@ -13,7 +13,7 @@ import torch
 from alexnet_cli.core.background import BackgroundWriter
 from alexnet_cli.core.batches import Batch, training_batches
 from alexnet_cli.core.compiler import compile_problem
-from alexnet_cli.core.continuation import fingerprints, take_up
+from alexnet_cli.core.continuation import fingerprints, same_on_all, take_up
 from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.devices import Precision, settle
 from alexnet_cli.core.evaluate import Evaluation, evaluate
@@ -24,6 +24,7 @@ from alexnet_cli.core.metrics import MetricsLog
 from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
 from alexnet_cli.core.rates import Rates
 from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.run_recipe import write_run_recipe
 from alexnet_cli.core.save import write_state, write_weights
 from alexnet_cli.core.schedule import after_epoch, rates_at
 from alexnet_cli.core.step import step_on
@@ -75,8 +76,10 @@ class Session:
         self.workers = options.workers or max(1, usable_cores() // (place.local_world if place else layout.world))
         colours = _colours(options.data, layout.device, job.precision)
         self.state = new_state(job.recipe, len(self.train_store.classes), job.precision, colours, layout, job.seed)
-        self.data = fingerprints(self.train_store, self.val_store)
+        self.data = same_on_all(layout, fingerprints(self.train_store, self.val_store), options.data)
         self.progress = take_up(self.state, job, self.data, reporter) if job.continued else {}
+        if job.continued and options.override and layout.rank == 0:
+            write_run_recipe(job, layout.world, layout.towers)
         if job.initial:
             own = initial_tensors(job.initial) if layout.rank == 0 else {}
             start_from(self.state.network, layout.tensors_from_first(own))
@@ -191,6 +194,8 @@ class Session:
     def _decide(self) -> None:
         """Save or stop where a rank finds it time; all ranks do so after the same step."""
         due = self.layout.rank == 0 and self.timer.due(self.state.step) and not self.timer.by_steps
+        if due:
+            self.timer.restart()  # the saving comes a step later where ranks agree on it
         decision = self.ballot.cast(STOP if self.stop.signal else SAVE if due else GO_ON)
         self.stopping = decision == STOP
         if decision == SAVE or (self.timer.by_steps and self.timer.due(self.state.step)):
@@ -270,7 +275,7 @@ class Session:
         self.ballot.close()
         if self.saved_step != self.state.step:
             self.save()
-        if self.testable and not self.state.best:
+        if self.testable and not self.state.best and not self.stopping:  # who stops a training does not wait for a test
             # Not remembered as the best: an uninterrupted run would not have tested here.
             accuracy, _ = self._evaluate()
             self._write_weights(accuracy, best=True)

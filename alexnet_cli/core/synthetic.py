@@ -20,6 +20,7 @@ from alexnet_cli.core.schedule import PlateauState, rates_at
 from alexnet_cli.core.step import step_on
 from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
+from alexnet_cli.core.train import require_trainable
 from alexnet_cli.core.train_job import Job, SyntheticResult, TrainOptions
 from alexnet_cli.core.train_state import TrainState, new_state
 from alexnet_cli.core.views import Colours, draw_views
@@ -37,6 +38,7 @@ def train_synthetic(options: TrainOptions, reporter: Reporter | None = None) -> 
     """
     reporter = reporter or Reporter()
     ranks, precision = plan_ranks(options.gpus, options.towers, options.device, options.precision, place_from())
+    require_trainable(options.recipe or original(), ranks)
     job = Job(options, options.recipe or original(), options.seed or 0, RunFolder(Path()), False, precision)
     with StopRequest(reporter.warn).watching() as stop:
         return _run(job, ranks, reporter, stop)
@@ -61,6 +63,7 @@ def synthetic_rank(job: Job, layout: Layout, reporter: Reporter, stop: StopReque
         state.network.compile_normalisation()
     steps = (job.options.limit_steps or STEPS) + WARM_UP
     losses = LossWatch(layout, steps)
+    rates = rates_at(job.recipe, 0, steps, PlateauState())  # the beginning's throughout: later ones freeze layers
     reporter.start("train on made-up pictures", steps, "steps")
     began = 0.0
     for batch in _batches(job, layout, steps):
@@ -68,13 +71,13 @@ def synthetic_rank(job: Job, layout: Layout, reporter: Reporter, stop: StopReque
             losses.read(state.step)  # waits for the device
             began = time.perf_counter()
         drawn = draw_views(job.recipe, job.seed, state.step, job.recipe.batch_size)
-        losses.add(*step_on(state, batch, drawn, rates_at(job.recipe, state.step, steps, PlateauState())))
+        losses.add(*step_on(state, batch, drawn, rates))
         reporter.advance(1)
         if layout.total(torch.tensor([float(stop.signal)])).item():
             break
     loss, _ = losses.read(state.step)
     counted = state.step - WARM_UP
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - began if counted > 0 else 0.0
     reporter.finish()
     rate = counted * job.recipe.batch_size / seconds if counted > 0 else 0.0
     return SyntheticResult(

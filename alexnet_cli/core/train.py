@@ -4,9 +4,10 @@ from contextlib import ExitStack
 
 from alexnet_cli.core.architecture import layer_table
 from alexnet_cli.core.batches import require_prepared
-from alexnet_cli.core.config import read_config, write_config
+from alexnet_cli.core.config import read_config
 from alexnet_cli.core.devices import Precision
-from alexnet_cli.core.errors import AlexNetError, ElsewhereError, RecipeError, RunError
+from alexnet_cli.core.errors import AlexNetError, DataError, ElsewhereError, RecipeError, RunError
+from alexnet_cli.core.evaluate import match_classes
 from alexnet_cli.core.events import find_writer
 from alexnet_cli.core.initial import Initial, choose_initial
 from alexnet_cli.core.lock import held
@@ -17,9 +18,10 @@ from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder, choose_folder, point_latest
+from alexnet_cli.core.run_recipe import write_run_recipe
 from alexnet_cli.core.schedule import require_possible
 from alexnet_cli.core.session import train_rank
-from alexnet_cli.core.store import open_store, read_stats
+from alexnet_cli.core.store import Store, open_store, read_stats
 from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_job import Job, TrainOptions, TrainResult
@@ -91,9 +93,22 @@ def plan_job(options: TrainOptions, ranks: Ranks, precision: Precision, reporter
     stores = [open_store(options.data, split) for split in ("train", "val")]
     for store in stores:
         require_prepared(store, recipe)
+    _require_labels(*stores)
     require_possible(recipe, labelled=stores[1].is_labelled)
     initial = _initial(options, recipe, continued, reporter)
     return Job(options, recipe, seed, folder, continued, precision, initial)
+
+
+def _require_labels(train_store: Store, val_store: Store) -> None:
+    """Refuse what would else be found after hours: pictures without a class to train on, and a val of other classes."""
+    labels, count = train_store.labels, len(train_store.classes)
+    wrong = int(((labels < 0) | (labels >= count)).sum())
+    if wrong:
+        raise DataError(
+            f"{train_store.folder} has no class for {wrong:,} of {len(labels):,} pictures", hint="train on a source with labels"
+        )
+    if val_store.is_labelled:
+        match_classes(val_store, train_store.classes)
 
 
 def _initial(options: TrainOptions, recipe: Recipe, continued: bool, reporter: Reporter) -> Initial | None:
@@ -153,9 +168,6 @@ def _lay_out(job: Job, ranks: Ranks) -> None:
     """Begin the files of a new run; a folder that never reached a checkpoint is started over."""
     if job.folder.can_continue != job.continued:
         raise RunError(f"another alexnet train has just written {job.folder.path}", hint="repeat the command")
-    if not job.continued or job.options.override:
-        run = {"seed": job.seed, "gpus": ranks.world, "towers": ranks.towers, "precision": job.precision.name}
-        begun = read_config(job.folder.recipe).get("run", {}) if job.continued else {}
-        start = job.initial.to_dict() if job.initial else {name: value for name, value in begun.items() if name.startswith("init")}
-        write_config(job.folder.recipe, {**job.recipe.to_dict(), "run": {**run, "data": str(job.options.data), **start}})
+    if not job.continued:  # one that is continued with another recipe writes it when the saved state has been taken up
+        write_run_recipe(job, ranks.world, ranks.towers)
     point_latest(job.folder)
