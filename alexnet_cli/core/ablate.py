@@ -2,13 +2,13 @@
 
 import json
 import statistics
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from alexnet_cli.core.architecture import layer_table
 from alexnet_cli.core.checkpoint import build_network, load_weights
+from alexnet_cli.core.continuation import fingerprint
 from alexnet_cli.core.devices import choose_device, choose_precision, settle
 from alexnet_cli.core.evaluate import evaluate
 from alexnet_cli.core.files import write_atomically
@@ -17,7 +17,7 @@ from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import ENTRIES
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder
-from alexnet_cli.core.store import Store, open_store
+from alexnet_cli.core.store import open_store
 from alexnet_cli.core.train_job import TrainOptions
 from alexnet_cli.core.trials import Trial, check_trials
 
@@ -102,11 +102,11 @@ def ablate(options: AblateOptions, reporter: Reporter | None = None) -> Ablation
         for seed in range(options.seeds)
     ]
     check_trials([trial for _, trial in trials], options.train, options.splits)
-    marks = {split: _mark(open_store(options.train.data, split)) for split in ("train", *options.splits)}
+    data = {split: fingerprint(open_store(options.train.data, split)) for split in ("train", *options.splits)}
     scores: dict[str, list[Score]] = {name: [] for name in options.recipes}
     for number, (name, trial) in enumerate(trials, start=1):
         reporter.note(f"training {number} of {len(trials)}: {trial.run}")
-        stopped_by = _finish(trial, options, marks, reporter)
+        stopped_by = _finish(trial, options, data, reporter)
         if stopped_by:
             return Ablation((), stopped_by)
         scores[name].append(_score(trial, trial.folder(options.train)))
@@ -115,10 +115,16 @@ def ablate(options: AblateOptions, reporter: Reporter | None = None) -> Ablation
     return Ablation(compare(scores, counts))
 
 
-def _finish(trial: Trial, options: AblateOptions, marks: Mapping[str, Any], reporter: Reporter) -> int:
+def _finish(trial: Trial, options: AblateOptions, data: Mapping[str, Any], reporter: Reporter) -> int:
     """Train and test unless that is done; return the signal that stopped the training, or 0."""
     folder = trial.folder(options.train)
-    wanted = {"recipe": trial.recipe.to_dict(), "seed": trial.seed, "data": marks, "splits": options.splits, "crops": options.crops}
+    wanted = {
+        "recipe": trial.recipe.to_dict(),
+        "seed": trial.seed,
+        "data": data,
+        "splits": options.splits,
+        "crops": options.crops,
+    }
     wanted = json.loads(json.dumps(wanted))  # as it reads in a file: lists for tuples
     if folder.last.is_file() and _read(folder).get("of") == wanted:
         return 0
@@ -148,11 +154,6 @@ def _measure(folder: RunFolder, options: AblateOptions, reporter: Reporter) -> d
         reporter=reporter,
     )
     return asdict(evaluation)
-
-
-def _mark(store: Store) -> dict[str, Any]:
-    """Return what tells a store's content from another's."""
-    return {"count": len(store), "checksum": store.meta.get("checksum"), "labels": zlib.crc32(store.labels.tobytes())}
 
 
 def _read(folder: RunFolder) -> dict[str, Any]:

@@ -19,10 +19,11 @@ Fingerprints = dict[str, dict[str, object]]
 
 def fingerprints(train_store: Store, val_store: Store) -> Fingerprints:
     """Return what tells the data of a run from other data, as plain JSON values."""
-    return {"train": _fingerprint(train_store), "val": _fingerprint(val_store)}
+    return {"train": fingerprint(train_store), "val": fingerprint(val_store)}
 
 
-def _fingerprint(store: Store) -> dict[str, object]:
+def fingerprint(store: Store) -> dict[str, object]:
+    """Return what tells a store from another, as plain JSON values."""
     made = {key: store.meta.get(key) for key in ("format", "quality", "seed", "checksum")}
     return {"count": len(store), "classes": list(store.classes), "labels": zlib.crc32(store.labels.tobytes()), **made}
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -65,6 +66,17 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def checksum(path: Path, *more: bytes) -> str:
+    """Return the BLAKE2b-128, in hexadecimal, of a file's bytes and of what is added to them."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    for part in more:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _free(path: Path) -> str:

@@ -3,7 +3,6 @@
 The other layers are drawn from the seed as always, and the mean is that of the new pictures. Legend: K classes.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from alexnet_cli.core.architecture import parameter_shapes
 from alexnet_cli.core.checkpoint import Weights, load_weights, resolve_weights
 from alexnet_cli.core.errors import CheckpointError, RecipeError
+from alexnet_cli.core.files import checksum
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
@@ -88,7 +88,7 @@ def choose_initial(
     changes = differences(weights.recipe, recipe)
     if changes:
         reporter.warn(f"the layers of {path} were trained with {changes}: here they compute something else")
-    return Initial(path, _checksum(path), taken, order)
+    return Initial(path, f"blake2b:{checksum(path)}", taken, order)
 
 
 def parse_layers(text: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def _spoken(value: object) -> str:
 def initial_tensors(initial: Initial) -> dict[str, Tensor]:
     """Return the taken layers' weights and biases, float32 on the CPU, in the shapes of the one-device network."""
     weights = load_weights(initial.path)
-    if _checksum(initial.path) != initial.checksum:
+    if f"blake2b:{checksum(initial.path)}" != initial.checksum:
         raise CheckpointError(f"{initial.path} has just been changed", hint="name weights that no training is writing to")
     tensors = {name: value for name, value in weights.tensors.items() if name.split(".")[0] in initial.layers}
     for name in tensors if initial.class_order else ():
@@ -158,11 +158,3 @@ def _told(taken: Sequence[str], names: Sequence[str], path: Path, *, known: bool
     if names[-1] in new and not known:
         text += " (the classes are others)"
     return f"{text}; {names[-1]}'s outputs are put in this data's order of classes" if moved else text
-
-
-def _checksum(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return f"blake2b:{digest.hexdigest()}"

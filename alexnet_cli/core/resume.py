@@ -5,7 +5,6 @@ commit. A state is complete or absent, and one that was damaged later is passed 
 specifies both files.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from alexnet_cli.core.errors import CheckpointError
-from alexnet_cli.core.files import write_atomically
+from alexnet_cli.core.files import checksum, write_atomically
 from alexnet_cli.core.tensors import read_tensors, write_tensors
 
 STATE = re.compile(r"\.?(\d+)\.(safetensors|json)(\..*)?")  # also what a kill left of one
@@ -101,10 +100,4 @@ def _load(folder: Path, step: int) -> ResumeState:
 
 
 def _checksum(path: Path, progress: dict[str, Any]) -> str:
-    """Return the BLAKE2b-128 of the tensors' file and of the progress, in hexadecimal."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    digest.update(json.dumps(progress, sort_keys=True).encode())
-    return digest.hexdigest()
+    return checksum(path, json.dumps(progress, sort_keys=True).encode())

@@ -4,7 +4,6 @@ from contextlib import ExitStack
 
 from alexnet_cli.core.architecture import layer_table
 from alexnet_cli.core.batches import require_prepared
-from alexnet_cli.core.config import read_config
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import AlexNetError, DataError, ElsewhereError, RecipeError, RunError
 from alexnet_cli.core.evaluate import match_classes
@@ -18,7 +17,7 @@ from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder, choose_folder, point_latest
-from alexnet_cli.core.run_recipe import write_run_recipe
+from alexnet_cli.core.run_recipe import begun_with, changes, write_run_recipe
 from alexnet_cli.core.schedule import require_possible
 from alexnet_cli.core.session import train_rank
 from alexnet_cli.core.store import Store, open_store, read_stats
@@ -26,7 +25,7 @@ from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_job import Job, TrainOptions, TrainResult
 
-__all__ = ["TrainOptions", "TrainResult", "changes", "plan_job", "require_trainable", "train"]
+__all__ = ["TrainOptions", "TrainResult", "plan_job", "require_data", "require_trainable", "train"]
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None) -> TrainResult:
@@ -90,17 +89,20 @@ def plan_job(options: TrainOptions, ranks: Ranks, precision: Precision, reporter
     require_trainable(recipe, ranks)
     if options.tensorboard:
         find_writer()
-    stores = [open_store(options.data, split) for split in ("train", "val")]
-    for store in stores:
-        require_prepared(store, recipe)
-    _require_labels(*stores)
-    require_possible(recipe, labelled=stores[1].is_labelled)
+    require_data(recipe, open_store(options.data, "train"), open_store(options.data, "val"))
     initial = _initial(options, recipe, continued, reporter)
     return Job(options, recipe, seed, folder, continued, precision, initial)
 
 
-def _require_labels(train_store: Store, val_store: Store) -> None:
-    """Refuse what would else be found after hours: pictures without a class to train on, and a val of other classes."""
+def require_data(recipe: Recipe, train_store: Store, val_store: Store) -> None:
+    """Refuse stores that a recipe cannot be trained and tested on; some of it would else be found after hours.
+
+    Raises DataError for pictures of another size, resize or other classes and for training pictures without one, RecipeError
+    for a schedule that needs labels which val does not have.
+    """
+    for store in (train_store, val_store):
+        require_prepared(store, recipe)
+    require_possible(recipe, labelled=val_store.is_labelled)
     labels, count = train_store.labels, len(train_store.classes)
     wrong = int(((labels < 0) | (labels >= count)).sum())
     if wrong:
@@ -127,9 +129,7 @@ def _settled(options: TrainOptions, folder: RunFolder, continued: bool, reporter
     """Return recipe and seed: what was asked for, or what the continued run was started with if that is the same."""
     if not continued:
         return options.recipe or original(), options.seed or 0
-    saved = read_config(folder.recipe)
-    seed = int(saved.pop("run", {}).get("seed", 0))
-    recipe = Recipe.from_dict(saved)
+    recipe, seed = begun_with(folder)
     changed = changes(recipe, seed, options)
     if not changed:
         return recipe, seed
@@ -140,15 +140,6 @@ def _settled(options: TrainOptions, folder: RunFolder, continued: bool, reporter
         )
     reporter.warn(f"going on with another {changed}")
     return options.recipe or recipe, seed if options.seed is None else options.seed
-
-
-def changes(recipe: Recipe, seed: int, options: TrainOptions) -> str:
-    """Say in what the options differ from what a run was started with."""
-    asked, begun = (options.recipe or recipe).to_dict(), recipe.to_dict()
-    names = [name for name in {**begun, **asked} if begun.get(name) != asked.get(name)]
-    differences = [name if name == "events" else f"{name} {begun.get(name)} (now {asked.get(name)})" for name in names]
-    differences += [f"seed {seed} (now {options.seed})"] if options.seed not in (None, seed) else []
-    return ", ".join(sorted(differences))
 
 
 def require_trainable(recipe: Recipe, ranks: Ranks) -> None:

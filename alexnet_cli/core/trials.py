@@ -7,16 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from alexnet_cli.core.batches import require_prepared
-from alexnet_cli.core.config import read_config
 from alexnet_cli.core.errors import DataError, RunError
 from alexnet_cli.core.ranks import plan_ranks
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder
-from alexnet_cli.core.schedule import require_possible
+from alexnet_cli.core.run_recipe import begun_with, changes
 from alexnet_cli.core.store import open_store
 from alexnet_cli.core.torchrun import place_from
-from alexnet_cli.core.train import changes, require_trainable, train
+from alexnet_cli.core.train import require_data, require_trainable, train
 from alexnet_cli.core.train_job import TrainOptions, TrainResult
 
 
@@ -55,9 +54,9 @@ def check_trials(trials: Iterable[Trial], common: TrainOptions, splits: Sequence
             raise DataError(f"{stores[split].folder} has pictures without labels", hint="test on another --split")
     for trial in trials:
         require_trainable(trial.recipe, ranks)
-        require_possible(trial.recipe, labelled=stores["val"].is_labelled)
-        for store in stores.values():
-            require_prepared(store, trial.recipe)
+        require_data(trial.recipe, stores["train"], stores["val"])
+        for split in splits:
+            require_prepared(stores[split], trial.recipe)
         _require_same(trial, common)
 
 
@@ -65,9 +64,7 @@ def _require_same(trial: Trial, common: TrainOptions) -> None:
     folder = trial.folder(common)
     if not folder.can_continue:
         return
-    saved = read_config(folder.recipe)
-    seed = int(saved.pop("run", {}).get("seed", 0))
-    found = changes(Recipe.from_dict(saved), seed, _own(trial, common))
+    found = changes(*begun_with(folder), _own(trial, common))
     if found:
         raise RunError(
             f"run {folder.path} was started with another {found}",
