@@ -28,6 +28,7 @@ from alexnet_cli.core.model import AlexNet, dropout_keys
 from alexnet_cli.core.optim import UpdateRule
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import original
+from alexnet_cli.core.schedule import rates_at
 
 NUM_CLASSES = 1000
 Step = Callable[[], object]
@@ -39,7 +40,7 @@ def our_step(recipe: Recipe, images: Tensor, labels: Tensor, precision: Precisio
     if not compile_problem(images.device):
         network.compile_normalisation()
     update = UpdateRule(dict(network.named_parameters()), recipe)
-    update.set_rates(recipe.rates_at(0, 1000))
+    update.set_rates(rates_at(recipe, 0, 1000))
     keys = dropout_keys(network.recipe, 0, 0, images.device)
 
     def step() -> None:

@@ -32,6 +32,7 @@ from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import original
 from alexnet_cli.core.resume import ResumeState, save_resume
+from alexnet_cli.core.schedule import rates_at
 from alexnet_cli.core.step import step_on
 from alexnet_cli.core.store import Store
 from alexnet_cli.core.towers import Layout
@@ -96,7 +97,7 @@ def bare_step(bench: Bench) -> Step:
     views_BCHW = torch.randn(size, 3, 224, 224, generator=generator) * 60
     views_BCHW = views_BCHW.to(bench.device, bench.precision.dtype, memory_format=torch.channels_last)
     labels_B = torch.randint(0, NUM_CLASSES, (size,), generator=generator).to(bench.device)
-    rates = bench.recipe.rates_at(0, 1_000_000)
+    rates = rates_at(bench.recipe, 0, 1_000_000)
     return lambda: train_step(bench.state, views_BCHW, labels_B, rates)
 
 
@@ -109,7 +110,7 @@ def turn_of_step(bench: Bench, step: Step) -> float:
 
 def turn_of_training(bench: Bench, store: Store, workers: int, epoch: int) -> float:
     """Return the seconds of a step that reads its batch from a store, of some in a row; the first ones' were read before."""
-    rates, pin = bench.recipe.rates_at(0, 1_000_000), bench.device.type == "cuda"
+    rates, pin = rates_at(bench.recipe, 0, 1_000_000), bench.device.type == "cuda"
     drawn = draw_views(bench.recipe, 0, epoch, len(store))
     with training_batches(store, bench.recipe, seed=0, epoch=epoch, workers=workers, pin=pin) as batches:
         for batch in islice(batches, WARM_UP):

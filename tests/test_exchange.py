@@ -12,6 +12,7 @@ from alexnet_cli.core.exchange import Spread, held_tensors, sent_per_step, sprea
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import original, tiny
+from alexnet_cli.core.schedule import rates_at
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_state import new_state, train_step
 from alexnet_cli.core.views import Colours, draw_views, training_views
@@ -28,7 +29,7 @@ def counted(layout: Layout, recipe: Recipe, precision: str) -> dict[str, int]:
     labels_B = layout.exchange_rows(torch.zeros(len(read), dtype=torch.int64), len(rows))
     drawn = draw_views(recipe, 0, 0, recipe.batch_size).part(rows)
     views_BCHW = training_views(crops_BHWC, drawn, COLOURS, recipe, recipe.colour_noise)
-    train_step(state, views_BCHW, labels_B, recipe.rates_at(0, 10), first_image=rows.start, share=len(rows) / recipe.batch_size)
+    train_step(state, views_BCHW, labels_B, rates_at(recipe, 0, 10), first_image=rows.start, share=len(rows) / recipe.batch_size)
     return dict(layout.sent_bytes)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from alexnet_cli.core.recipe import LAYERS
 from alexnet_cli.core.recipes import original
+from alexnet_cli.core.schedule import rates_at
 from alexnet_cli.core.store import Stats, write_stats
 from alexnet_cli.core.train import TrainOptions, train
 from tests.networks import narrow
@@ -66,7 +67,7 @@ def test_losses_are_the_golden_ones(tmp_path):
 def test_every_event_takes_place_in_the_golden_training():
     """The rates of the 20 steps have all the phases of the schedule, the freeze of conv1 included."""
     recipe = narrow(original(), epochs=4)
-    phases = {tuple(recipe.rates_at(step, STEPS).weights[layer] for layer in LAYERS) for step in range(STEPS)}
+    phases = {tuple(rates_at(recipe, step, STEPS).weights[layer] for layer in LAYERS) for step in range(STEPS)}
     assert len(phases) == 1 + len(recipe.events)
 
 

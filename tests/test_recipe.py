@@ -8,13 +8,14 @@ from alexnet_cli.core.errors import RecipeError
 from alexnet_cli.core.rates import Event
 from alexnet_cli.core.recipe import LAYERS, Recipe
 from alexnet_cli.core.recipes import PRESETS, original, paper, preset, small
+from alexnet_cli.core.schedule import rates_at
 
 STEPS_PER_EPOCH = 10_010  # ILSVRC-2012: 1,281,167 images in batches of 128, the last one short
 
 
 def rates_in_epoch(recipe: Recipe, epoch: float):
     """Return the rates in the middle of a step that lies so many epochs after the start."""
-    return recipe.rates_at(int(epoch * STEPS_PER_EPOCH), recipe.epochs * STEPS_PER_EPOCH)
+    return rates_at(recipe, int(epoch * STEPS_PER_EPOCH), recipe.epochs * STEPS_PER_EPOCH)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_schedule_of_the_text():
 @pytest.mark.parametrize(("step", "factor"), [(0, 1), (69, 1), (70, 0.1), (89, 0.1), (90, 0.01), (99, 0.01)])
 def test_schedule_for_small_data(step, factor):
     """The rate of weights and biases drops to a tenth after 70 % of the steps and again after 90 %."""
-    rates = small().rates_at(step, 100)
+    rates = rates_at(small(), step, 100)
     assert rates.weights["conv1"] == pytest.approx(0.01 * factor)
     assert rates.biases["conv1"] == pytest.approx(0.02 * factor)
     assert rates.colour_noise == 0
@@ -62,13 +63,13 @@ def test_schedule_for_small_data(step, factor):
 def test_shortened_schedule_keeps_its_shares():
     """Halving the epochs halves the time of every event."""
     short = replace(original(), epochs=24)
-    assert short.rates_at(round(25 / 91 * 240) - 1, 240).weights["fc6"] == 0.01
-    assert short.rates_at(round(25 / 91 * 240), 240).weights["fc6"] == pytest.approx(0.001)
+    assert rates_at(short, round(25 / 91 * 240) - 1, 240).weights["fc6"] == 0.01
+    assert rates_at(short, round(25 / 91 * 240), 240).weights["fc6"] == pytest.approx(0.001)
 
 
 def test_batch_size_changes_no_rate():
     """Rates follow from --learning-rate alone."""
-    assert replace(original(), batch_size=256).rates_at(0, 10) == original().rates_at(0, 10)
+    assert rates_at(replace(original(), batch_size=256), 0, 10) == rates_at(original(), 0, 10)
 
 
 def test_constants_of_net_145():

@@ -8,7 +8,7 @@ import pytest
 from alexnet_cli.core.errors import RecipeError
 from alexnet_cli.core.rates import Event
 from alexnet_cli.core.recipe import LAYERS
-from alexnet_cli.core.recipes import original, paper, small, tiny
+from alexnet_cli.core.recipes import original, small, tiny
 from alexnet_cli.core.schedule import PlateauState, after_epoch, rates_at, require_possible
 
 START = PlateauState()
@@ -30,13 +30,6 @@ ERRORS = [
     (0.61, 3),
     (0.61, 3),  # three at most
 ]
-
-
-@pytest.mark.parametrize("recipe", [original(), paper(), small()], ids=lambda recipe: recipe.name)
-def test_events_are_the_recipes_own(recipe):
-    """By default every step has the rates of the recipe's events."""
-    for step in range(0, 1000, 7):
-        assert rates_at(recipe, step, 1000, START) == recipe.rates_at(step, 1000)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import original
+from alexnet_cli.core.schedule import rates_at
 from alexnet_cli.core.towers import ONE_DEVICE, Ballot, Layout
 from alexnet_cli.core.train_state import new_state, train_step
 from alexnet_cli.core.views import Colours, draw_views, training_views
@@ -42,7 +43,7 @@ def gradients(layout: Layout, recipe: Recipe, precision: str) -> dict[str, torch
     part = slice(rows.start, rows.stop)
     everything = views(recipe, Precision(precision).dtype)
     share = len(rows) / len(LABELS)
-    train_step(state, everything[part], LABELS[part], recipe.rates_at(0, 10), first_image=rows.start, share=share)
+    train_step(state, everything[part], LABELS[part], rates_at(recipe, 0, 10), first_image=rows.start, share=share)
     return found
 
 
@@ -50,7 +51,7 @@ def crossing(layout: Layout) -> dict[str, int]:
     """Return the bytes a rank sends in one step of the full-width network with 6 images, by kind."""
     recipe = original()
     state = new_state(recipe, 10, Precision("fp32"), COLOURS, layout, seed=0)
-    train_step(state, views(recipe, torch.float32), LABELS, recipe.rates_at(0, 10))
+    train_step(state, views(recipe, torch.float32), LABELS, rates_at(recipe, 0, 10))
     return dict(layout.sent_bytes)
 
 

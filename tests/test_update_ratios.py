@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from alexnet_cli.core.optim import UpdateRule
+from alexnet_cli.core.schedule import rates_at
 from alexnet_cli.core.update_ratios import update_ratios
 from tests.networks import narrow, on_two_ranks
 
@@ -24,7 +25,7 @@ def test_change_is_what_a_step_really_changes():
     rule = UpdateRule({"conv1.weight": parameter}, recipe)
     for step in (0, 500, 999):  # of 1,000: #145's rates drop between them
         before = parameter.detach().clone()
-        rule.set_rates(recipe.rates_at(step * 9 // 10, 1000))
+        rule.set_rates(rates_at(recipe, step * 9 // 10, 1000))
         parameter.grad = torch.sin(parameter.detach() + step)
         rule.step()
         found = update_ratios(rule.parameters, rule.velocities(), rule.rates)["conv1.weight"]

@@ -24,7 +24,7 @@ from alexnet_cli.core.ranks import Ranks, plan_ranks
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.resume import saved_steps
-from alexnet_cli.core.schedule import PlateauState, rates_at
+from alexnet_cli.core.schedule import rates_at
 from alexnet_cli.core.session import WEIGHTS_EVERY
 from alexnet_cli.core.store import DATA_FILE, Store, open_store, read_stats
 from alexnet_cli.core.torchrun import place_from
@@ -247,7 +247,7 @@ def _training_step(state: TrainState, classes: int, course: Course) -> Callable[
     crops_BHWC = torch.randint(0, 256, (share, recipe.input_size, recipe.input_size, 3), dtype=torch.uint8)
     labels_B = torch.randint(0, classes, (share,)).to(layout.device)
     drawn = draw_views(recipe, state.seed, 0, share)
-    rates = rates_at(recipe, min(course.done, course.total_steps - 1), course.total_steps, PlateauState())
+    rates = rates_at(recipe, min(course.done, course.total_steps - 1), course.total_steps)
 
     def step() -> None:
         views_BCHW = training_views(crops_BHWC, drawn, state.colours, recipe, rates.colour_noise)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from alexnet_cli.core.architecture import LayerRow
 from alexnet_cli.core.errors import DeviceError, RecipeError
+from alexnet_cli.core.mesh import Mesh
 from alexnet_cli.core.recipe import Recipe
 
 KINDS = ("activations", "gradients", "sums of gradients", "pictures")
@@ -17,26 +18,14 @@ LABEL_BYTES = 8  # a label travels with its picture
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Ranks of a training: `world` of them, towers on pairs of them (2) or both on each (1).
+class Spread(Mesh):
+    """A mesh of ranks and what goes over it.
 
     batch_size: pictures of a step, over all ranks. precision: name of the arithmetic.
     """
 
-    world: int
-    towers: int
     batch_size: int
     precision: str = "fp32"
-
-    @property
-    def split(self) -> bool:
-        """Whether the towers are on two ranks."""
-        return self.towers == 2
-
-    @property
-    def replicas(self) -> int:
-        """Copies of the network."""
-        return self.world // self.towers
 
     @property
     def value_bytes(self) -> int:
@@ -48,26 +37,13 @@ class Spread:
         """Bytes of a weight, of its gradient and of its velocity."""
         return max(4, self.value_bytes)
 
-    def scores(self, rank: int) -> bool:
-        """Whether a rank holds the last layer."""
-        return rank % self.towers == 0
-
     def read(self, rank: int) -> int:
         """Return how many pictures of a batch a rank reads."""
-        return self._pictures(rank, rank + 1)
+        return len(self.share(rank, self.batch_size))
 
     def computed(self, rank: int) -> int:
-        """Return how many pictures of a batch a rank computes: what its replica's ranks read, and one where that is nothing."""
-        first = rank - rank % self.towers
-        return max(1, self._pictures(first, first + self.towers))
-
-    def _pictures(self, first: int, end: int) -> int:
-        each = -(-self.batch_size // self.world)
-        return min(end * each, self.batch_size) - min(first * each, self.batch_size)
-
-    def name(self, rank: int) -> str:
-        """Name what a rank holds, as a training does: "tower b on rank 1"."""
-        return f"tower {'ab'[rank % 2]} on rank {rank}" if self.split else f"both towers on rank {rank}"
+        """Return how many pictures of a batch a rank computes: its replica's share, and one where that is nothing."""
+        return max(1, len(self.replica_share(rank, self.batch_size)))
 
 
 def spread_over(recipe: Recipe, gpus: int | None, towers: int | None, precision: str = "fp32") -> Spread:

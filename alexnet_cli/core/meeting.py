@@ -38,11 +38,11 @@ def join_ranks(
         store = FileStore(meeting_file, world) if meeting_file else _torchruns_store(rank, world)
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
-        layout = Layout(rank, world, device, towers=towers)
-        mesh = init_device_mesh(device.type, (layout.replicas, layout.towers), mesh_dim_names=("data", "tower"))
+        shape = Layout(rank, world, device, towers=towers).mesh
+        groups = init_device_mesh(device.type, (shape.replicas, shape.towers), mesh_dim_names=("data", "tower"))
     except (RuntimeError, ValueError) as error:
         raise DeviceError(f"the {world} ranks could not meet: {error}", hint="try --gpus 1") from error
-    return Layout(rank, world, device, towers=towers, mesh=mesh)
+    return Layout(rank, world, device, towers=towers, groups=groups)
 
 
 def _torchruns_store(rank: int, world: int) -> Store:

@@ -22,6 +22,7 @@ import torch
 from alexnet_cli.core.devices import Precision, choose_device, choose_precision
 from alexnet_cli.core.errors import AlexNetError, DeviceError, ElsewhereError, RunError
 from alexnet_cli.core.meeting import end_at_once, join_ranks, leave_ranks
+from alexnet_cli.core.mesh import Mesh
 from alexnet_cli.core.pace import StopRequest
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.torchrun import Place
@@ -37,21 +38,14 @@ CONTINUE = "continue from the last checkpoint with --resume"
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """All ranks of a training: `world` of them, two towers on pairs of them or both on each; devices: of those on this machine.
+class Ranks(Mesh):
+    """All ranks of a training. devices: of those on this machine.
 
     place: where torchrun has put this process, None where it did not start it.
     """
 
-    world: int
-    towers: int
     devices: tuple[torch.device, ...]
     place: Place | None = None
-
-    @property
-    def split(self) -> bool:
-        """Whether the towers are on two ranks."""
-        return self.towers == 2
 
 
 def plan_ranks(gpus: int, towers: int | None, device: str, precision: str, place: Place | None) -> tuple[Ranks, Precision]:
@@ -152,7 +146,7 @@ class Others:
 
     def __init__(self, rank: Rank[Any], job: Job, ranks: Ranks, folder: Path, threads: int) -> None:
         self._folder = folder
-        self._layouts = [Layout(number, ranks.world, towers=ranks.towers) for number in range(1, ranks.world)]
+        self._names = {number: ranks.name(number) for number in range(1, ranks.world)}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
         try:
             # Deaf to signals from their first instruction on, as a blocked signal stays blocked in a child: rank 0 tells them.
@@ -162,7 +156,7 @@ class Others:
 
     def wait_until_ready(self) -> None:
         """Wait until all are about to join; inside the transport's own waiting no Ctrl-C would be heard."""
-        while not all((self._folder / f"ready-{layout.rank}").exists() for layout in self._layouts):
+        while not all((self._folder / f"ready-{number}").exists() for number in self._names):
             if self.failed():
                 raise RuntimeError("a rank never came")
             time.sleep(0.05)
@@ -191,11 +185,9 @@ class Others:
             message, hint, elsewhere = json.loads(path.read_text(encoding="utf-8"))
             if not elsewhere:
                 return RunError(message, hint=hint)
-        for layout, process in zip(self._layouts, self._processes, strict=True):
+        for name, process in zip(self._names.values(), self._processes, strict=True):
             if process.exitcode not in (None, 0, 1):
-                return RunError(
-                    f"{layout.name} ended with exit code {process.exitcode} in the middle of the training", hint=CONTINUE
-                )
+                return RunError(f"{name} ended with exit code {process.exitcode} in the middle of the training", hint=CONTINUE)
         return error
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from alexnet_cli.core.errors import RecipeError
-from alexnet_cli.core.rates import EVENTS_145, Event, Rates, events_from, rates_after
+from alexnet_cli.core.rates import EVENTS_145, Event, Rates, events_from
 
 STORED_SIZE = 256  # P 2: shorter side 256, central 256x256
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")  # P 3.5
@@ -232,13 +232,6 @@ class Recipe:
         """Return what the first step uses where no event and no layer's own factor says otherwise."""
         biases = self.learning_rate * self.bias_rate_factor
         return Rates(dict.fromkeys(self.layers, self.learning_rate), dict.fromkeys(self.layers, biases), self.colour_noise)
-
-    def rates_at(self, step: int, total_steps: int) -> Rates:
-        """Return the rates of one step by the events alone; `schedule.rates_at` knows the other schedules and the layers' own.
-
-        step: steps already made, 0 to total_steps - 1.
-        """
-        return rates_after(self.initial_rates(), self.events, step, total_steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for TOML or JSON: lists for tuples, no key where a value is None, "default" in lists."""

@@ -76,7 +76,7 @@ def after_epoch(state: PlateauState, recipe: Recipe, val_error: float) -> Platea
     return replace(state, epochs_since=0, drops=state.drops + 1)
 
 
-def rates_at(recipe: Recipe, step: int, total_steps: int, plateau: PlateauState) -> Rates:
+def rates_at(recipe: Recipe, step: int, total_steps: int, plateau: PlateauState = PlateauState()) -> Rates:
     """Return the rates of one step by the recipe's schedule, times the layers' own factors.
 
     step: steps already made, 0 to total_steps - 1. plateau: the state after the last whole epoch.

@@ -16,7 +16,7 @@ from alexnet_cli.core.ranks import Ranks, join_torchrun, plan_ranks, run_among_o
 from alexnet_cli.core.recipes import original
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_folder import RunFolder
-from alexnet_cli.core.schedule import PlateauState, rates_at
+from alexnet_cli.core.schedule import rates_at
 from alexnet_cli.core.step import step_on
 from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
@@ -63,7 +63,7 @@ def synthetic_rank(job: Job, layout: Layout, reporter: Reporter, stop: StopReque
         state.network.compile_normalisation()
     steps = (job.options.limit_steps or STEPS) + WARM_UP
     losses = LossWatch(layout, steps)
-    rates = rates_at(job.recipe, 0, steps, PlateauState())  # the beginning's throughout: later ones freeze layers
+    rates = rates_at(job.recipe, 0, steps)  # the beginning's throughout: later ones freeze layers
     reporter.start("train on made-up pictures", steps, "steps")
     began = 0.0
     for batch in _batches(job, layout, steps):

@@ -9,7 +9,7 @@ def tell_what_is_held(state: TrainState, reporter: Reporter) -> None:
     """Say how many parameters each rank holds; every rank must call it, rank 0's reporter is the one that counts."""
     layout = state.layout
     counts = layout.numbers(sum(parameter.numel() for parameter in state.network.parameters()))
-    names = [_named(layout, rank) for rank in range(layout.world)] if layout.world > 1 else ["both towers on one device"]
+    names = [layout.mesh.name(rank) for rank in range(layout.world)] if layout.world > 1 else ["both towers on one device"]
     for name, count in zip(names if layout.rank == 0 else (), counts, strict=False):
         reporter.note(f"{name}: {count:,.0f} parameters ({layout.device.type}, {state.precision.name})")
 
@@ -22,8 +22,4 @@ def tell_what_was_sent(layout: Layout, reporter: Reporter) -> None:
     for rank in range(layout.world):
         parts = ", ".join(f"{sent[rank]:,.0f} of {kind}" for kind, sent in kinds.items() if sent[rank])
         total = sum(sent[rank] for sent in kinds.values())
-        reporter.note(f"{_named(layout, rank)} sent {total:,.0f} bytes{f': {parts}' if parts else ''}")
-
-
-def _named(layout: Layout, rank: int) -> str:
-    return Layout(rank, layout.world, towers=layout.towers).name
+        reporter.note(f"{layout.mesh.name(rank)} sent {total:,.0f} bytes{f': {parts}' if parts else ''}")

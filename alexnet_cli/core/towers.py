@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
+from alexnet_cli.core.mesh import Mesh
+
 Anything = TypeVar("Anything")
 
 
@@ -21,8 +23,8 @@ class Layout:
     """Where this process stands among `world` ranks.
 
     towers: 1 where each rank holds both, 2 where ranks 0 and 1 are towers a and b of the first replica, 2 and 3 of the second,
-    and so on; None for 2 wherever the ranks can be paired. mesh: torch's, of the dimensions data and tower; None where there is
-    one replica, or where nothing is exchanged.
+    and so on; None for 2 wherever the ranks can be paired. groups: torch's mesh of the dimensions data and tower; None where there
+    is one replica, or where nothing is exchanged.
     sent_bytes: what this rank has sent so far, by kind: activations and their gradients to the other tower, sums of gradients
     to the other replicas, pictures (and labels), weights (and velocities, gathered for files).
     """
@@ -34,37 +36,45 @@ class Layout:
         device: torch.device | None = None,
         *,
         towers: int | None = None,
-        mesh: DeviceMesh | None = None,
+        groups: DeviceMesh | None = None,
     ) -> None:
         self.rank = rank
-        self.world = world
         self.device = device or torch.device("cpu")
-        self.towers = towers or (2 if world % 2 == 0 else 1)
+        self.mesh = Mesh(world, towers or (2 if world % 2 == 0 else 1))
         assert world % self.towers == 0
         self.replica, self.tower_index = divmod(rank, self.towers)
-        self.replicas = world // self.towers
-        self._mesh = mesh
+        self._groups = groups
         self.sent_bytes = {"activations": 0, "gradients": 0, "sums of gradients": 0, "pictures": 0, "weights": 0}
+
+    @property
+    def world(self) -> int:
+        """Number of ranks."""
+        return self.mesh.world
+
+    @property
+    def towers(self) -> int:
+        """2 for a tower on each rank of a pair, 1 for both on each rank."""
+        return self.mesh.towers
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the network."""
+        return self.mesh.replicas
 
     @property
     def split(self) -> bool:
         """Whether the towers are on two ranks."""
-        return self.towers == 2
+        return self.mesh.split
 
     @property
     def scores(self) -> bool:
         """Whether this rank holds fc8 and the loss."""
-        return self.tower_index == 0
+        return self.mesh.scores(self.rank)
 
     @property
     def tower(self) -> str:
         """Name of what is held here: "a", "b", or "a+b" on one device."""
         return "ab"[self.tower_index] if self.split else "a+b"
-
-    @property
-    def name(self) -> str:
-        """What is held here and where, for messages: "tower b on rank 1"."""
-        return f"tower {self.tower} on rank {self.rank}" if self.split else f"both towers on rank {self.rank}"
 
     def rows(self, layer: str, count: int) -> slice:
         """Return which of a layer's `count` outputs are held here: its tower's half; all of fc8 with tower a, none with b."""
@@ -87,17 +97,12 @@ class Layout:
     # What training and evaluation need --------------------------------------------------------------------------------------
 
     def share(self, total: int) -> range:
-        """Return which rows of a batch of `total` this rank reads; the first ranks' shares are the larger ones."""
-        return self._part(total, self.rank, self.rank + 1)
+        """Return which rows of a batch of `total` this rank reads."""
+        return self.mesh.share(self.rank, total)
 
     def replica_share(self, total: int) -> range:
-        """Return which rows of a batch of `total` this replica computes: what its ranks read."""
-        first = self.replica * self.towers
-        return self._part(total, first, first + self.towers)
-
-    def _part(self, total: int, first: int, end: int) -> range:
-        each = -(-total // self.world)
-        return range(min(first * each, total), min(end * each, total))
+        """Return which rows of a batch of `total` this replica computes."""
+        return self.mesh.replica_share(self.rank, total)
 
     def exchange_rows(self, own: Tensor, total: int) -> Tensor:
         """Return the replica's `total` rows from what each of its ranks has read."""
@@ -114,10 +119,10 @@ class Layout:
         """
         if self.replicas == 1:
             return None
-        assert self._mesh is not None
+        assert self._groups is not None
         self.sent_bytes["sums of gradients"] += 2 * (self.replicas - 1) * values.nbytes // self.replicas  # as a ring does
         flat = values.as_strided((values.numel(),), (1,))
-        return dist.all_reduce(flat, group=self._mesh.get_group("data"), async_op=True)
+        return dist.all_reduce(flat, group=self._groups.get_group("data"), async_op=True)
 
     def total(self, own: Tensor) -> Tensor:
         """Return the sum of all ranks' small tensors, float64 on the CPU, on every rank."""
