@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-WAITING = 2  # jobs at most that are running or to be begun; who gives a third one waits, with a copy of the weights of his own
+WAITING = 2  # jobs at most that are running or to be begun, each with a copy of the weights
 
 
 class BackgroundWriter:
@@ -22,9 +22,13 @@ class BackgroundWriter:
 
     def submit(self, job: Callable[[], None]) -> None:
         """Do a job soon; wait first where two are still to be done. Raises what an earlier job has raised."""
+        self.make_room()
+        self._jobs.append(self._pool.submit(self._do, job))
+
+    def make_room(self) -> None:
+        """Wait until a job can be given: before a copy of the weights is made for it. Raises what a job has raised."""
         while self._jobs and (self._jobs[0].done() or len(self._jobs) >= WAITING):
             self._jobs.popleft().result()
-        self._jobs.append(self._pool.submit(self._do, job))
 
     def finish(self) -> None:
         """Wait until all is done; raises what a job has raised."""

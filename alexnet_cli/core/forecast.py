@@ -60,7 +60,7 @@ class Course:
 def memory_terms(table: Sequence[LayerRow], spread: Spread, rank: int) -> dict[str, int]:
     """Return the bytes that a rank holds at most in a step, by purpose; the program itself is not among them.
 
-    copies for files: of weights, velocities and an epoch's weights, while they are written; rank 0 gathers both towers' there.
+    copies for files: two states at most, of weights and velocities, while they are written; rank 0 gathers both towers' there.
     """
     held = sum(held_tensors(table, spread, rank))
     whole = sum(row.parameters for row in table)
@@ -73,7 +73,7 @@ def memory_terms(table: Sequence[LayerRow], spread: Spread, rank: int) -> dict[s
         "activations": sum(kept_per_picture(table, spread, rank).values()) * spread.computed(rank),
         "gradients of activations": 2 * max(_made(row, spread, rank) for row in table[1:]) * spread.computed(rank),
         "pictures read ahead": BATCHES_IN_MEMORY * spread.read(rank) * math.prod(table[0].output),
-        "copies for files": 3 * whole * width if rank == 0 else 0,
+        "copies for files": 4 * whole * width if rank == 0 else 0,
     }
     return {name: num_bytes for name, num_bytes in terms.items() if num_bytes}
 

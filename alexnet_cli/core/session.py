@@ -137,17 +137,20 @@ class Session:
         self._mark_device()
         step = self.state.step
         logged = step % self.job.options.log_every == 0 or step == self.last_step
-        figures = self.losses.read(step) if logged else None  # waits for the device, so before the clock is stopped
+        ends_epoch, weighed = step % self.steps_per_epoch == 0, step % WEIGHTS_EVERY == 0
+        saves = self.timer.by_steps and self.timer.due(step)
+        # What waits for the device does so here, before the clock is stopped: its time is that of the steps.
+        figures = self.losses.read(step) if logged or ends_epoch or weighed or saves else None
         self.pace.stepped(batch.size)
         self.reporter.advance(1)
-        if figures and self.log:
+        if logged and figures and self.log:
             self._log_step(epoch + 1, *figures)
-        if step % WEIGHTS_EVERY == 0 or step % self.steps_per_epoch == 0:
+        if weighed or ends_epoch:
             self._log_weights(epoch + 1)
-        if step % self.steps_per_epoch == 0:
+        if ends_epoch:
             # Before any saving: a state at an epoch's end has that epoch's test behind it.
             self._end_epoch()
-        self._decide()
+        self._decide(saves)
 
     def _rates_at(self, step: int) -> Rates:
         return rates_at(self.job.recipe, step, self.total_steps, self.state.plateau)
@@ -191,19 +194,20 @@ class Session:
             for name, figures in ratios.items():
                 self.log.write({**row, "parameter": name, **figures})
 
-    def _decide(self) -> None:
-        """Save or stop where a rank finds it time; all ranks do so after the same step."""
+    def _decide(self, saves: bool) -> None:
+        """Save or stop where a rank finds it time; all ranks do so after the same step. saves: whether all know of it already."""
         due = self.layout.rank == 0 and self.timer.due(self.state.step) and not self.timer.by_steps
         if due:
             self.timer.restart()  # the saving comes a step later where ranks agree on it
         decision = self.ballot.cast(STOP if self.stop.signal else SAVE if due else GO_ON)
         self.stopping = decision == STOP
-        if decision == SAVE or (self.timer.by_steps and self.timer.due(self.state.step)):
+        if decision == SAVE or saves:
             self.save()
 
     def save(self) -> None:
         """Take the state that `--resume` starts from, and let it be written."""
         self.losses.read(self.state.step)
+        self.writer.make_room()
         snapshot, own = take_state(self.state)
         if self.log:
             write_state(self.writer, self.job, snapshot, {"data": self.data, **own}, self.log)
@@ -211,7 +215,6 @@ class Session:
         self.timer.restart()
 
     def _end_epoch(self) -> None:
-        self.losses.read(self.state.step)
         accuracy, better = self._evaluate()
         if better:
             self.state.best = accuracy
@@ -265,6 +268,7 @@ class Session:
         )
 
     def _write_weights(self, accuracy: dict[str, float], *, best: bool) -> None:
+        self.writer.make_room()
         snapshot = take_weights(self.state)
         if self.log:
             epoch = self.state.step // self.steps_per_epoch
