@@ -28,6 +28,16 @@ def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave torch.compile out, in the processes started here too: other tests compare compiled with eager."""
+    import torch
+
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 def _real(name: str) -> Path:
     folder = REAL_DATA / name
     if not folder.is_dir():

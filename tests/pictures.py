@@ -5,9 +5,12 @@ import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from alexnet_cli.core.prepare import prepare
 
 CLASSES = {"train": {"cat": 5, "dog": 4}, "val": {"cat": 2, "dog": 1}}
 
@@ -47,3 +50,9 @@ def make_source(root: Path, counts: Mapping[str, Mapping[str, int]] = CLASSES, *
                 seed += 1
                 (root / split / name / f"{name}_{index}.jpg").write_bytes(saved(photo(*size, seed), "JPEG", quality=90))
     return root
+
+
+def prepared(folder: Path, counts: Mapping[str, Mapping[str, int]], **options: Any) -> Path:
+    """Make pictures, prepare them, and return the folder of the stores."""
+    prepare(make_source(folder / "source", counts), folder / "data", workers=1, **options)
+    return folder / "data"

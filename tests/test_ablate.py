@@ -4,23 +4,20 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from alexnet_cli.cli.app import app
 from alexnet_cli.core.ablate import AblateOptions, Score, ablate, compare
 from alexnet_cli.core.errors import DataError, RunError
-from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.recipes import PRESETS, preset
 from alexnet_cli.core.train import TrainOptions
 from tests.networks import narrow
-from tests.pictures import make_source
+from tests.pictures import prepared
 from tests.stores import change
 from tests.test_train import Notes
 
@@ -29,20 +26,13 @@ NARROW = ["--set", "channels=[8,16,24,24,16]", "--set", "hidden=[32,32]", "--bat
 runner = CliRunner()
 
 
-@pytest.fixture(autouse=True)
-def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave torch.compile out: other tests compare compiled with eager."""
-    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    with torch.compiler.set_stance("force_eager"):
-        yield
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a prepared store of 16 and 5 small photographs."""
-    folder = tmp_path_factory.mktemp("prepared")
-    prepare(make_source(folder / "source", COUNTS), folder / "data", workers=1)
-    return folder / "data"
+    return prepared(tmp_path_factory.mktemp("prepared"), COUNTS)
 
 
 def options(data: Path, runs: Path, names: str = "original,no-lrn", **changes) -> AblateOptions:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,30 +15,22 @@ from alexnet_cli.cli.app import app
 from alexnet_cli.cli.dry_run import list_warnings
 from alexnet_cli.core.dry_run import DryRun, LoneLayout, dry_run
 from alexnet_cli.core.errors import RecipeError, RunError
-from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.train import TrainOptions, train
 from tests.networks import NARROW, narrow_small
-from tests.pictures import make_source
+from tests.pictures import prepared
 from tests.stores import change
 
 COUNTS = {"train": {"cat": 20, "dog": 16}, "val": {"cat": 4, "dog": 3}}
 RECIPE = narrow_small(epochs=3)
 
 
-@pytest.fixture(autouse=True)
-def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave torch.compile out, which takes longer than all of this."""
-    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    with torch.compiler.set_stance("force_eager"):
-        yield
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a prepared store of 36 and 7 small photographs."""
-    folder = tmp_path_factory.mktemp("prepared")
-    prepare(make_source(folder / "source", COUNTS), folder / "data", workers=1)
-    return folder / "data"
+    return prepared(tmp_path_factory.mktemp("prepared"), COUNTS)
 
 
 def options(data: Path, runs: Path, **changes: Any) -> TrainOptions:

@@ -3,12 +3,10 @@
 import json
 import math
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -17,32 +15,24 @@ from alexnet_cli.core.curves import first_epoch_at, training_errors
 from alexnet_cli.core.errors import DataError, RunError
 from alexnet_cli.core.figure1 import Figure1, Figure1Options, Learning, figure1
 from alexnet_cli.core.plot import draw_training_errors
-from alexnet_cli.core.prepare import prepare
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import tiny
 from alexnet_cli.core.run_folder import RunFolder
 from alexnet_cli.core.train import TrainOptions
-from tests.pictures import make_source
+from tests.pictures import prepared
 from tests.test_train import Notes
 
 COUNTS = {"train": {"cat": 9, "dog": 7}, "val": {"cat": 3, "dog": 2}}
 runner = CliRunner()
 
 
-@pytest.fixture(autouse=True)
-def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave torch.compile out: other tests compare compiled with eager."""
-    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    with torch.compiler.set_stance("force_eager"):
-        yield
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a prepared store of 16 and 5 photographs of 32x32."""
-    folder = tmp_path_factory.mktemp("prepared")
-    prepare(make_source(folder / "source", COUNTS), folder / "data", size=32, workers=1)
-    return folder / "data"
+    return prepared(tmp_path_factory.mktemp("prepared"), COUNTS, size=32)
 
 
 def narrow_tiny(**changes) -> Recipe:

@@ -3,7 +3,6 @@
 import math
 
 import pytest
-import torch
 
 from alexnet_cli.core.synthetic import train_synthetic
 from alexnet_cli.core.train import TrainOptions
@@ -11,18 +10,17 @@ from tests.conftest import ROOT
 from tests.networks import narrow
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(("gpus", "towers"), [(1, None), (2, None), (2, 1)])
 def test_made_up_pictures(tmp_path, monkeypatch, gpus, towers):
     """So many steps are counted on so many ranks, the loss of noise is near ln 1,000, and nothing is written."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     recipe = narrow(learning_rate=1e-6)
     options = TrainOptions(
         data=tmp_path / "none", runs=tmp_path / "none", recipe=recipe, gpus=gpus, towers=towers, device="cpu", limit_steps=2
     )
-    with torch.compiler.set_stance("force_eager"):
-        result = train_synthetic(options)
+    result = train_synthetic(options)
     assert (result.steps, result.ranks, result.towers) == (2, gpus, 2 if (gpus, towers) == (2, None) else 1)
     assert result.images_per_second == pytest.approx(2 * recipe.batch_size / result.seconds)
     assert result.loss == pytest.approx(math.log(1000), abs=0.3)

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from alexnet_cli.core.resume import saved_steps
 from alexnet_cli.core.train import TrainOptions, TrainResult, train
 from tests.conftest import resize_disk
 from tests.networks import narrow, narrow_small
-from tests.pictures import make_source
+from tests.pictures import make_source, prepared
 
 COUNTS = {"train": {"cat": 20, "dog": 16}, "val": {"cat": 4, "dog": 3}}
 STEPS_PER_EPOCH = 5  # 36 pictures in batches of 8: the last one has 4
@@ -61,20 +60,13 @@ class Notes(Reporter):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.fixture(autouse=True)
-def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave torch.compile out, in the processes started here too: other tests compare compiled with eager."""
-    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    with torch.compiler.set_stance("force_eager"):
-        yield
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a prepared store of 36 and 7 small photographs."""
-    folder = tmp_path_factory.mktemp("prepared")
-    prepare(make_source(folder / "source", COUNTS), folder / "data", workers=1)
-    return folder / "data"
+    return prepared(tmp_path_factory.mktemp("prepared"), COUNTS)
 
 
 def run(data: Path, runs: Path, name: str | None = "run", *, reporter: Reporter | None = None, **options: object) -> TrainResult:
