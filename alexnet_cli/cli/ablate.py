@@ -22,10 +22,10 @@ from alexnet_cli.cli.options import (
     QuietOption,
     RunsOption,
     WorkersOption,
-    check_checkpoint_every,
 )
 from alexnet_cli.cli.render import print_json, print_table, three_digits
 from alexnet_cli.cli.settings import resolve
+from alexnet_cli.cli.train_options import CheckpointEveryOption
 from alexnet_cli.core.recipes import PRESETS
 from alexnet_cli.core.reports import Reporter
 
@@ -71,15 +71,6 @@ TowersOption = Annotated[
 ]
 SplitOption = Annotated[
     str, typer.Option("--split", help="train, val or test, or several with commas between, to test on.", callback=check_splits)
-]
-CheckpointEveryOption = Annotated[
-    str,
-    typer.Option(
-        "--checkpoint-every",
-        metavar="MINUTES|STEPSsteps",
-        help="Time between two savings: 10 is minutes, 500steps is steps.",
-        callback=check_checkpoint_every,
-    ),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alexnet_cli.cli.ablate import CheckpointEveryOption, exit_if_stopped, going_on
+from alexnet_cli.cli.ablate import exit_if_stopped, going_on
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.options import (
     DataOption,
@@ -23,6 +23,7 @@ from alexnet_cli.cli.options import (
 )
 from alexnet_cli.cli.render import percent, print_facts, print_json
 from alexnet_cli.cli.settings import resolve
+from alexnet_cli.cli.train_options import CheckpointEveryOption
 from alexnet_cli.core.recipes import tiny
 
 if TYPE_CHECKING:
