@@ -17,6 +17,7 @@ from alexnet_cli.core.errors import DeviceError
 from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
 
+has_met = False  # whether this process has been one of several ranks
 TIMEOUT = datetime.timedelta(minutes=10)  # the other ranks wait while one compiles or reads a slow disk
 
 
@@ -30,6 +31,7 @@ def join_ranks(
     of a pair, 1 for both on each rank.
     Raises DeviceError when the ranks cannot reach each other.
     """
+    global has_met
     _stay_on_this_machine()
     cuda = device.type == "cuda"
     try:
@@ -42,6 +44,7 @@ def join_ranks(
         groups = init_device_mesh(device.type, (shape.replicas, shape.towers), mesh_dim_names=("data", "tower"))
     except (RuntimeError, ValueError) as error:
         raise DeviceError(f"the {world} ranks could not meet: {error}", hint="try --gpus 1") from error
+    has_met = True
     return Layout(rank, world, device, towers=towers, groups=groups)
 
 
@@ -74,13 +77,8 @@ def _torchruns_store(rank: int, world: int) -> Store:
 
 def leave_ranks() -> None:
     """Leave the group of processes, where there is one."""
-    global has_met
     if dist.is_initialized():
-        has_met = True
         dist.destroy_process_group()
-
-
-has_met = False  # whether this process has been one of several ranks
 
 
 def end_at_once(code: int) -> NoReturn:

@@ -88,10 +88,9 @@ class MetricsLog:
         """Return how many bytes the log has."""
         return self._path.stat().st_size
 
-    def sync(self) -> int:
-        """Wait until the log is on the disk; return how many bytes it has."""
+    def sync(self) -> None:
+        """Wait until the log is on the disk."""
         sync(self._path)
-        return self.length()
 
     def close(self) -> None:
         """Write out what is still held back."""
