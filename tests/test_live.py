@@ -1,10 +1,7 @@
 """What a training shows on a terminal."""
 
 import io
-import os
-import pty
 import re
-import sys
 
 import pytest
 from rich.cells import cell_len
@@ -12,6 +9,7 @@ from rich.console import Console
 
 from alexnet_cli.cli.live import TrainingProgress
 from alexnet_cli.cli.render import TerminalReporter, training_cells
+from tests.terminals import shown_on_a_terminal
 
 FIGURES = {
     "epoch": 3,
@@ -61,17 +59,14 @@ def test_new_figures_are_shown_after_the_known_ones():
 
 def test_training_on_a_terminal_has_its_display(monkeypatch):
     """The task train gets the display with lines of figures, and the last figures stay on the screen."""
-    parent, child = pty.openpty()
-    with os.fdopen(child, "w", encoding="utf-8") as stream:
-        monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setenv("COLUMNS", "90")
-        monkeypatch.setattr(sys, "stderr", stream)
+
+    def train() -> None:
         reporter = TerminalReporter()
         reporter.start("train", 4000, "steps", done=1000)
         reporter.advance(3000)
         reporter.advance(0, loss=2.5, memory=1.5e9)
         reporter.finish()
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", os.read(parent, 65536).decode())
-    os.close(parent)
+
+    text = shown_on_a_terminal(train, 90, monkeypatch)
     assert "4,000/4,000 steps" in text
     assert re.search(r"loss +2\.5 +memory +1\.5 GB", text)

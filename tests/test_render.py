@@ -1,10 +1,6 @@
 """What reaches stdout and stderr: lines, tables, progress."""
 
 import io
-import os
-import pty
-import re
-import sys
 
 import pytest
 
@@ -19,6 +15,7 @@ from alexnet_cli.cli.render import (
     size,
     three_digits,
 )
+from tests.terminals import shown_on_a_terminal
 
 
 class Clock:
@@ -102,11 +99,8 @@ def test_second_start_ends_the_first_bar(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal there is a bar with count, rate and figures, and notes stay whole above it."""
-    parent, child = pty.openpty()
-    with os.fdopen(child, "w", encoding="utf-8") as stream:
-        monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setenv("COLUMNS", "140")
-        monkeypatch.setattr(sys, "stderr", stream)
+
+    def work() -> None:
         clock = Clock()
         reporter = TerminalReporter(clock=clock)
         reporter.start("train [a]", 4, "steps")
@@ -114,20 +108,10 @@ def test_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         reporter.note("a note of [red]more[/red] than " + "x" * 150)
         reporter.advance(4, top1_error=0.125)
         reporter.finish()
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", _read_all(parent))
+
+    shown = shown_on_a_terminal(work, 140, monkeypatch)
     assert "a note of [red]more[/red] than " + "x" * 150 in shown
     assert "train [a]" in shown and "4/4" in shown and "2 steps/s" in shown and "top1 error 12.5 %" in shown
-
-
-def _read_all(terminal: int) -> str:
-    chunks = []
-    try:
-        while chunk := os.read(terminal, 65536):
-            chunks.append(chunk)
-    except OSError:  # Linux's way to say that the other end is closed
-        pass
-    os.close(terminal)
-    return b"".join(chunks).decode()
 
 
 def test_no_color_and_dumb_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
