@@ -32,7 +32,7 @@ def draw_curves(runs: Sequence[RunCurves], what: str) -> "Figure":
     what: a key of LABELS, that of the curves. Raises AlexNetError where matplotlib is not installed.
     Source: the authors' shownet.py --show-cost.
     """
-    figure = _new_figure()
+    figure = new_figure()
     axes = figure.add_subplot()
     in_epochs = all(run.steps_per_epoch for run in runs)
     for index, run in enumerate(runs):
@@ -55,7 +55,7 @@ def draw_training_errors(curves: Sequence[tuple[str, Sequence[float]]], level: f
 
     curves: name and errors, 0-1, from epoch 1 on. level: where the dotted line lies. Raises AlexNetError without matplotlib.
     """
-    figure = _new_figure(TALL_INCHES)
+    figure = new_figure(TALL_INCHES)
     axes = figure.add_subplot()
     for (name, errors), style in zip(curves, ("-", "--"), strict=True):
         _draw_curve(axes, _by_epoch(errors), (1, 1), label=name, color="black", linestyle=style, linewidth=1.8)
@@ -73,8 +73,10 @@ def _by_epoch(errors: Sequence[float]) -> Curve:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG, whatever the file's name."""
-    write_atomically(path, lambda partial: figure.savefig(partial, format="png", dpi=DOTS_PER_INCH))
+    """Write a figure as PNG, SVG or PDF by the file's ending, as PNG where it has another; the same figure gives the same bytes."""
+    kind = path.suffix.lower()[1:] if path.suffix.lower() in (".svg", ".pdf") else "png"
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    write_atomically(path, lambda partial: figure.savefig(partial, format=kind, dpi=DOTS_PER_INCH, metadata=undated))
 
 
 def require_matplotlib() -> None:
@@ -87,7 +89,8 @@ def require_matplotlib() -> None:
         ) from error
 
 
-def _new_figure(inches: tuple[float, float] = INCHES) -> "Figure":
+def new_figure(inches: tuple[float, float] = INCHES) -> "Figure":
+    """Return an empty figure that needs no display. Raises AlexNetError where matplotlib is not installed."""
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
