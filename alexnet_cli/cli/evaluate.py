@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alexnet_cli.cli.command import running
+from alexnet_cli.cli.given_weights import bring
 from alexnet_cli.cli.options import (
+    WEIGHTS_HELP,
     BatchSizeOption,
     CropsOption,
     DataOption,
@@ -20,6 +22,7 @@ from alexnet_cli.cli.options import (
     QuietOption,
     RunsOption,
     WorkersOption,
+    YesOption,
 )
 from alexnet_cli.cli.render import duration, percent, print_facts, print_json
 
@@ -41,7 +44,7 @@ def check_splits(value: str) -> str:
 def evaluate(
     weights: Annotated[
         str | None,
-        typer.Argument(metavar="WEIGHTS", help="Weights file, or a run or its name.", show_default="the best of the newest run"),
+        typer.Argument(metavar="WEIGHTS", help=WEIGHTS_HELP, show_default="the best of the newest run"),
     ] = None,
     data: DataOption = Path("data"),
     split: Annotated[
@@ -53,6 +56,7 @@ def evaluate(
     precision: PrecisionOption = Precision.AUTO,
     batch_size: BatchSizeOption = 128,
     workers: WorkersOption = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -66,7 +70,7 @@ def evaluate(
         from alexnet_cli.core.evaluate import evaluate as measure
         from alexnet_cli.core.store import open_store
 
-        path = checkpoint.resolve_weights(weights, runs)
+        path = checkpoint.resolve_weights(bring(weights, runs, reporter, yes=yes), runs)
         reporter.note(f"weights: {path}")
         loaded = checkpoint.load_weights(path)
         stores = [open_store(data, name, sequential=True) for name in split.split(",")]
