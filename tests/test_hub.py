@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from alexnet_cli.core.checkpoint import load_weights, save_weights
 from alexnet_cli.core.errors import AlexNetError
@@ -158,8 +159,13 @@ def weights_file(tmp_path) -> Path:
     return tmp_path / "mine.safetensors"
 
 
-def alexnet(hub: Hub, folder: Path, *arguments: object, token: str = TOKEN, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own: the client reads its settings once, when it is imported."""
+def alexnet(hub: Hub, folder: Path, *arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    return in_python(hub, folder, "-m", "alexnet_cli", *arguments, **settings)
+
+
+def in_python(hub: Hub, folder: Path, *arguments: object, token: str = TOKEN, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a process of its own: the client reads its settings once, when it is imported."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_") and "proxy" not in name.lower()}
     environment |= {
         "HF_ENDPOINT": hub.address,
@@ -168,13 +174,18 @@ def alexnet(hub: Hub, folder: Path, *arguments: object, token: str = TOKEN, **se
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
     environment |= {"HF_TOKEN": token} if token else {}
-    command = [sys.executable, "-m", "alexnet_cli", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT, env={**environment, **settings}, timeout=120
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**environment, **settings},
+        timeout=120,
     )
 
 
-def info(hub: Hub, folder: Path, address: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def filters(hub: Hub, folder: Path, address: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Let a command take weights from the Hub."""
     return alexnet(hub, folder, "filters", "--weights", address, "--out", folder / "filters.png", **settings)
 
@@ -216,7 +227,7 @@ def test_pushed_and_fetched(hub, weights_file, tmp_path):
     assert set(hub.files["me/net"]) == {"model.safetensors", "README.md"}
     _check_card(hub.files["me/net"]["README.md"].decode())
     for revision in ("", "@v1"):
-        done = info(hub, tmp_path, f"hf://me/net{revision}")
+        done = filters(hub, tmp_path, f"hf://me/net{revision}")
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "filters.png").is_file()
     assert len([line for line in hub.requests if line.startswith("GET ") and "model.safetensors" in line]) == 1
@@ -250,8 +261,8 @@ def test_private(hub, weights_file, tmp_path):
     """--private makes a private repository, which needs the token to be read; the card names no licence that nobody chose."""
     assert alexnet(hub, tmp_path, "push", weights_file, "me/net", "--yes", "--private").returncode == 0
     assert hub.private["me/net"] and "license" not in hub.files["me/net"]["README.md"].decode()
-    assert info(hub, tmp_path, "hf://me/net").returncode == 0
-    done = info(hub, tmp_path / "other", "hf://me/net", token="")
+    assert filters(hub, tmp_path, "hf://me/net").returncode == 0
+    done = filters(hub, tmp_path / "other", "hf://me/net", token="")
     assert done.returncode == 1 and "error: no repository me/net on the Hub, or it is private" in done.stderr
 
 
@@ -265,21 +276,27 @@ def test_private(hub, weights_file, tmp_path):
         ("hf://me/gated", "me/gated is gated", "ask for it at http://127.0.0.1"),
         ("hf://me/net@v9", "me/net has no revision v9", "/me/net/tree/main"),
         ("hf://me/net/best.safetensors", "me/net has no file best.safetensors", "/me/net/tree/main"),
-        ("hf://me/net", "is a safetensors file of another program", "alexnet train"),
         ("hf://me..x/net", "me..x/net is no name of a repository", ""),
     ],
 )
 def test_cannot_be_fetched(hub, tmp_path, address, message, hint):
     """Each reason why there is nothing to have is named, with what to do."""
-    torch_file = tmp_path / "other.safetensors"
-    from safetensors.torch import save_file
-
-    save_file({"x": torch.zeros(1)}, torch_file)
-    hub.files = {"me/net": {"model.safetensors": torch_file.read_bytes()}, "me/gated": {}}
-    hub.gated = {"me/gated"}
-    done = info(hub, tmp_path, address)
+    hub.files, hub.gated = {"me/net": {}, "me/gated": {}}, {"me/gated"}
+    code = (
+        "import sys; from alexnet_cli.core import errors, hub\n"
+        "try: hub.fetch(hub.parse_reference(sys.argv[1]))\n"
+        "except errors.AlexNetError as error: sys.exit(f'{error.message}\\n{error.hint}')"
+    )
+    done = in_python(hub, tmp_path, "-c", code, address)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert message in done.stderr and hint in done.stderr
+
+
+def test_file_of_another_program(hub, tmp_path):
+    """What the Hub gives is read with the same care as any file."""
+    hub.files = {"me/net": {"model.safetensors": save({"x": torch.zeros(1)})}}
+    done = filters(hub, tmp_path, "hf://me/net")
+    assert done.returncode == 1 and "is a safetensors file of another program" in done.stderr
 
 
 def test_not_logged_in(hub, weights_file, tmp_path):
@@ -302,11 +319,11 @@ def test_push_asks(hub, weights_file, tmp_path):
 def test_offline(hub, weights_file, tmp_path):
     """Without a connection, or told to have none, both ways say so; what is in the cache still serves."""
     hub.files["me/net"] = {"model.safetensors": weights_file.read_bytes()}
-    assert info(hub, tmp_path, "hf://me/net").returncode == 0
-    assert info(hub, tmp_path, "hf://me/net", HF_HUB_OFFLINE="1").returncode == 0
+    assert filters(hub, tmp_path, "hf://me/net").returncode == 0
+    assert filters(hub, tmp_path, "hf://me/net", HF_HUB_OFFLINE="1").returncode == 0
+    done = filters(hub, tmp_path / "empty", "hf://me/net", HF_HUB_OFFLINE="1")
+    assert done.returncode == 1 and "error: the Hub cannot be reached for me/net" in done.stderr
     for settings in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
-        done = info(hub, tmp_path / "empty", "hf://me/net", **settings)
-        assert done.returncode == 1 and "error: the Hub cannot be reached for me/net" in done.stderr
         done = alexnet(hub, tmp_path, "push", weights_file, "me/net", "--yes", **settings)
         assert done.returncode == 1 and "error: the Hub cannot be reached for me/net" in done.stderr
 

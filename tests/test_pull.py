@@ -148,7 +148,12 @@ def test_another_place_of_the_same_file(toy, site):
 def test_two_processes_at_once(toy, site):
     """While one pulls, another is told so and touches nothing; the first ends whole."""
     arrived, go_on = threading.Event(), threading.Event()
-    site.before_body = lambda: (arrived.set(), go_on.wait(20))
+
+    def wait_in_the_middle() -> None:
+        arrived.set()
+        go_on.wait(20)
+
+    site.before_body = wait_in_the_middle
     code = (
         "import sys; from alexnet_cli.core import public_weights as table; from alexnet_cli.core.download import Remote;"
         "from alexnet_cli.core.pull import pull; from alexnet_cli.core.checkpoint import load_weights;"

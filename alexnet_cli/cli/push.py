@@ -35,13 +35,14 @@ def push(
     Afterwards they are hf://REPO for every --weights. Needs alexnet-cli[hub] and a login: hf auth login, or HF_TOKEN.
     """
     with running(quiet=quiet, debug=debug) as reporter:
-        from alexnet_cli.core import checkpoint, hub
+        from alexnet_cli.core import hub
+
+        hub.require_login()
+        from alexnet_cli.core import checkpoint
         from alexnet_cli.core.model_card import write_card
 
         path = checkpoint.resolve_weights(weights, runs)
-        loaded = checkpoint.load_weights(path)
-        hub.require_login()
-        card = write_card(loaded, repo, licence=licence, dataset=dataset)
+        card = write_card(checkpoint.load_weights(path), repo, licence=licence, dataset=dataset)
         _agree_to_push(path, repo, private=private, yes=yes)
         reporter.note(f"weights: {path} ({size(path.stat().st_size)})")
         print(hub.push(path, repo, card, private=private, reporter=reporter))
