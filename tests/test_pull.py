@@ -237,7 +237,7 @@ def test_question_on_a_terminal(toy, site, cache, answer, exit_code, requests):
         "import sys; from dataclasses import replace; from alexnet_cli.core import public_weights as table, pull;"
         "from alexnet_cli.core.download import Remote; from alexnet_cli.core.checkpoint import load_weights;"
         "toy = replace(table.ENTRIES[0], name='toy', remote=Remote(sys.argv[1], sys.argv[2]));"
-        "table.PUBLIC_WEIGHTS['toy'] = toy; pull._reader = lambda: load_weights;"
+        "table.PUBLIC_WEIGHTS['toy'] = toy; pull._reader = lambda reporter: load_weights;"
         "from alexnet_cli.cli.app import app; app(['filters', '--weights', 'toy', '--out', sys.argv[3]])"
     )
     parent, child = pty.openpty()
@@ -255,7 +255,7 @@ def test_question_on_a_terminal(toy, site, cache, answer, exit_code, requests):
 
 def test_yes_pulls(toy, site, tmp_path, monkeypatch):
     """--yes downloads without a question, and the answer comes from the weights that came."""
-    monkeypatch.setattr(pull_module, "_reader", lambda: load_weights)
+    monkeypatch.setattr(pull_module, "_reader", lambda reporter: load_weights)
     Image.new("RGB", (256, 256), (90, 20, 200)).save(tmp_path / "x.png")
     done = runner.invoke(app, ["predict", str(tmp_path / "x.png"), "--weights", "toy", "--yes", "--json", "--device", "cpu"])
     assert done.exit_code == 0, done.stderr

@@ -11,6 +11,7 @@ from alexnet_cli.cli.given_weights import agree_to_download
 from alexnet_cli.cli.options import DebugOption, JsonOption, QuietOption, YesOption
 from alexnet_cli.cli.render import print_facts, print_json, print_table
 from alexnet_cli.core.public_weights import ENTRIES, PublicWeights, cache_folder, named, original_path, weights_path
+from alexnet_cli.core.reports import Reporter
 
 weights = typer.Typer(
     name="weights", help="Weights that others have published, by name.", no_args_is_help=True, rich_markup_mode=None
@@ -68,7 +69,7 @@ def pull_weights(
             agree_to_download(entry, source or entry.remote.url, yes=yes)
         from alexnet_cli.core.pull import pull
 
-        convert = _with_mean(mean) if mean else None
+        convert = _with_mean(mean, reporter) if mean else None
         path = pull(entry, convert=convert, url=source, again=mean is not None, reporter=reporter)
         reporter.finish()
         print_json(_document(entry)) if as_json else print(path)
@@ -84,10 +85,10 @@ def remove_weights(name: NameArgument, quiet: QuietOption = False, debug: DebugO
         reporter.note(f"{name} is removed" if remove(entry) else f"nothing of {name} was here")
 
 
-def _with_mean(mean: Path) -> Any:
+def _with_mean(mean: Path, reporter: Reporter) -> Any:
     from alexnet_cli.core.foreign import load_foreign
 
-    return partial(load_foreign, mean=mean)
+    return partial(load_foreign, mean=mean, reporter=reporter)
 
 
 def _document(entry: PublicWeights) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from alexnet_cli.core.checkpoint import Weights, save_weights
@@ -41,7 +42,7 @@ def pull(
             mismatch = find_mismatch(original, remote)
             if mismatch:
                 raise DownloadError(f"{original} {mismatch}", hint=f"alexnet weights remove {entry.name}, then pull it again")
-        weights = (convert or _reader())(original)
+        weights = (convert or _reader(reporter))(original)
         weights.source = f"{entry.name}, {entry.remote.url}, {entry.remote.digest}"
         save_weights(target, weights)
     return target
@@ -57,10 +58,10 @@ def remove(entry: PublicWeights) -> bool:
     return True
 
 
-def _reader() -> Callable[[Path], Weights]:
+def _reader(reporter: Reporter) -> Callable[[Path], Weights]:
     from alexnet_cli.core.foreign import load_foreign
 
-    return load_foreign
+    return partial(load_foreign, reporter=reporter)
 
 
 def _busy(entry: PublicWeights) -> AlexNetError:
