@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.core.download import Remote, download, part_of
+from alexnet_cli.core.connection import Remote, part_of
+from alexnet_cli.core.download import download
 from alexnet_cli.core.errors import AlexNetError, DiskFullError, DownloadError
 from alexnet_cli.core.reports import Reporter
 from tests.conftest import ROOT
@@ -230,7 +231,7 @@ def test_nobody_there(tmp_path):
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/file.bin"
         with pytest.raises(DownloadError, match=r"no download from 127\.0\.0\.1 in 2 tries: Connection refused") as caught:
             download(Remote(url, "sha1:00"), tmp_path / "f", pauses=(0,))
-    assert caught.value.hint == f"or download {url} on another machine, put it at {tmp_path / 'f'}, and run the same command again"
+    assert caught.value.hint == f"download {url} on another machine, put it at {tmp_path / 'f'}, and run the same command again"
 
 
 def test_redirection(site, tmp_path):
@@ -304,7 +305,8 @@ def test_write_that_is_refused(site, tmp_path):
     code = """
         import resource, sys
         from pathlib import Path
-        from alexnet_cli.core.download import Remote, download
+        from alexnet_cli.core.connection import Remote
+        from alexnet_cli.core.download import download
         from alexnet_cli.core.errors import DiskFullError
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
         try:
@@ -330,7 +332,8 @@ def test_ctrl_c_leaves_the_part(site, tmp_path):
     code = """
         import sys
         from pathlib import Path
-        from alexnet_cli.core.download import Remote, download
+        from alexnet_cli.core.connection import Remote
+        from alexnet_cli.core.download import download
         print("ready", flush=True)
         download(Remote(sys.argv[1], sys.argv[3]), Path(sys.argv[2]), pauses=(60,))
     """

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from alexnet_cli.cli.app import app
 from alexnet_cli.core import pull as pull_module
 from alexnet_cli.core.checkpoint import Weights, load_weights, resolve_weights, save_weights
-from alexnet_cli.core.download import Remote
+from alexnet_cli.core.connection import Remote
 from alexnet_cli.core.errors import AlexNetError, CheckpointError, DiskFullError, DownloadError
 from alexnet_cli.core.public_weights import ENTRIES, PUBLIC_WEIGHTS, PublicWeights, cache_folder, original_path, weights_path
 from alexnet_cli.core.pull import pull, remove
@@ -155,7 +155,7 @@ def test_two_processes_at_once(toy, site):
 
     site.before_body = wait_in_the_middle
     code = (
-        "import sys; from alexnet_cli.core import public_weights as table; from alexnet_cli.core.download import Remote;"
+        "import sys; from alexnet_cli.core import public_weights as table; from alexnet_cli.core.connection import Remote;"
         "from alexnet_cli.core.pull import pull; from alexnet_cli.core.checkpoint import load_weights;"
         "from dataclasses import replace;"
         "pull(replace(table.ENTRIES[0], name='toy', remote=Remote(sys.argv[1], sys.argv[2])), convert=load_weights)"
@@ -235,7 +235,7 @@ def test_question_on_a_terminal(toy, site, cache, answer, exit_code, requests):
     """On a terminal the size and the place are named, and only a yes downloads."""
     code = (
         "import sys; from dataclasses import replace; from alexnet_cli.core import public_weights as table, pull;"
-        "from alexnet_cli.core.download import Remote; from alexnet_cli.core.checkpoint import load_weights;"
+        "from alexnet_cli.core.connection import Remote; from alexnet_cli.core.checkpoint import load_weights;"
         "toy = replace(table.ENTRIES[0], name='toy', remote=Remote(sys.argv[1], sys.argv[2]));"
         "table.PUBLIC_WEIGHTS['toy'] = toy; pull._reader = lambda reporter: load_weights;"
         "from alexnet_cli.cli.app import app; app(['filters', '--weights', 'toy', '--out', sys.argv[3]])"

@@ -10,7 +10,7 @@ import typer
 
 from alexnet_cli.cli.render import is_terminal
 from alexnet_cli.core.errors import CheckpointError
-from alexnet_cli.core.public_weights import PUBLIC_WEIGHTS, PublicWeights, weights_path
+from alexnet_cli.core.public_weights import PUBLIC_WEIGHTS, PublicWeights, original_path, weights_path
 from alexnet_cli.core.reports import Reporter
 
 HUB = "hf://"
@@ -33,7 +33,8 @@ def bring(argument: str | None, runs: Path, reporter: Reporter, *, yes: bool, as
     entry = PUBLIC_WEIGHTS[argument]
     if weights_path(entry).is_file():
         return argument
-    agree_to_download(entry, entry.remote.url, yes=yes, ask=ask)
+    if not original_path(entry).is_file():
+        agree_to_download(entry, entry.remote.url, yes=yes, ask=ask)
     from alexnet_cli.core.pull import pull
 
     return str(pull(entry, reporter=reporter))

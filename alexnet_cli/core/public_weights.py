@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from alexnet_cli.core.download import Remote
+from alexnet_cli.core.connection import Remote
 from alexnet_cli.core.errors import CheckpointError
 
 CACHE_VARIABLE = "ALEXNET_CACHE"
