@@ -1,6 +1,7 @@
 """Downloads from a real server on this machine that hangs up, lies, changes its mind or is slow."""
 
 import hashlib
+import io
 import os
 import signal
 import socket
@@ -8,11 +9,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from http.client import HTTPMessage
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
 
-from alexnet_cli.core.connection import Remote, part_of
+from alexnet_cli.core.connection import Remote, _WebOnly, part_of
 from alexnet_cli.core.download import download
 from alexnet_cli.core.errors import AlexNetError, DiskFullError, DownloadError
 from alexnet_cli.core.reports import Reporter
@@ -248,6 +251,14 @@ def test_redirection_out_of_the_web(site, tmp_path, target):
     with pytest.raises(DownloadError, match=f"leads to {target}, expected an address that begins with http:// or https://"):
         get(site, tmp_path / "f")
     assert names(tmp_path) == []
+
+
+def test_redirection_from_https_to_http():
+    """What was asked for under a certificate is not taken from a server without one."""
+    target = HTTPMessage()
+    target["Location"] = "http://127.0.0.1/f"
+    with pytest.raises(DownloadError, match=r"leads to http://127\.0\.0\.1/f, expected an address that begins with https://"):
+        _WebOnly().http_error_302(Request("https://127.0.0.1/f"), io.BytesIO(), 302, "Found", target)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/f", "/etc/passwd"])

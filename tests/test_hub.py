@@ -190,6 +190,25 @@ def filters(hub: Hub, folder: Path, address: str, **settings: str) -> subprocess
     return alexnet(hub, folder, "filters", "--weights", address, "--out", folder / "filters.png", **settings)
 
 
+def fetched(hub: Hub, folder: Path, address: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Fetch with the library alone, which needs no torch."""
+    return _in_library(hub, folder, "hub.fetch(hub.parse_reference(sys.argv[1]))", address, **settings)
+
+
+def push(hub: Hub, path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Push to me/net with the library alone."""
+    return _in_library(hub, path.parent, "hub.push(Path(sys.argv[1]), 'me/net', 'card')", path, **settings)
+
+
+def _in_library(hub: Hub, folder: Path, call: str, argument: object, **settings: str) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import sys; from pathlib import Path; from alexnet_cli.core import errors, hub\n"
+        f"try: {call}\n"
+        "except errors.AlexNetError as error: sys.exit(f'{error.message}\\n{error.hint}')"
+    )
+    return in_python(hub, folder, "-c", code, argument, **settings)
+
+
 # Addresses -------------------------------------------------------------------------------------------------------------------
 
 
@@ -282,12 +301,7 @@ def test_private(hub, weights_file, tmp_path):
 def test_cannot_be_fetched(hub, tmp_path, address, message, hint):
     """Each reason why there is nothing to have is named, with what to do."""
     hub.files, hub.gated = {"me/net": {}, "me/gated": {}}, {"me/gated"}
-    code = (
-        "import sys; from alexnet_cli.core import errors, hub\n"
-        "try: hub.fetch(hub.parse_reference(sys.argv[1]))\n"
-        "except errors.AlexNetError as error: sys.exit(f'{error.message}\\n{error.hint}')"
-    )
-    done = in_python(hub, tmp_path, "-c", code, address)
+    done = fetched(hub, tmp_path, address)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert message in done.stderr and hint in done.stderr
 
@@ -301,13 +315,13 @@ def test_file_of_another_program(hub, tmp_path):
 
 def test_not_logged_in(hub, weights_file, tmp_path):
     """Without a token nothing is asked of the server; a token that does not count, or may not write, is told apart."""
-    done = alexnet(hub, tmp_path, "push", weights_file, "me/net", "--yes", token="")
-    assert done.returncode == 1 and "error: not logged in to the Hub\nhint: log in with" in done.stderr and hub.requests == []
-    done = alexnet(hub, tmp_path, "push", weights_file, "me/net", "--yes", token="hf_wrong")
-    assert done.returncode == 1 and "error: the Hub does not accept the token" in done.stderr
+    done = push(hub, weights_file, token="")
+    assert done.returncode == 1 and "not logged in to the Hub\nlog in with" in done.stderr and hub.requests == []
+    done = push(hub, weights_file, token="hf_wrong")
+    assert done.returncode == 1 and "the Hub does not accept the token" in done.stderr
     hub.read_only = True
-    done = alexnet(hub, tmp_path, "push", weights_file, "me/net", "--yes")
-    assert done.returncode == 1 and "error: the token may not write to me/net" in done.stderr
+    done = push(hub, weights_file)
+    assert done.returncode == 1 and "the token may not write to me/net" in done.stderr
 
 
 def test_push_asks(hub, weights_file, tmp_path):
@@ -319,13 +333,13 @@ def test_push_asks(hub, weights_file, tmp_path):
 def test_offline(hub, weights_file, tmp_path):
     """Without a connection, or told to have none, both ways say so; what is in the cache still serves."""
     hub.files["me/net"] = {"model.safetensors": weights_file.read_bytes()}
-    assert filters(hub, tmp_path, "hf://me/net").returncode == 0
-    assert filters(hub, tmp_path, "hf://me/net", HF_HUB_OFFLINE="1").returncode == 0
-    done = filters(hub, tmp_path / "empty", "hf://me/net", HF_HUB_OFFLINE="1")
-    assert done.returncode == 1 and "error: the Hub cannot be reached for me/net" in done.stderr
+    assert fetched(hub, tmp_path, "hf://me/net").returncode == 0
+    assert fetched(hub, tmp_path, "hf://me/net", HF_HUB_OFFLINE="1").returncode == 0
+    unreachable = "the Hub cannot be reached for me/net"
+    assert unreachable in fetched(hub, tmp_path / "empty", "hf://me/net", HF_HUB_OFFLINE="1").stderr
     for settings in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
-        done = alexnet(hub, tmp_path, "push", weights_file, "me/net", "--yes", **settings)
-        assert done.returncode == 1 and "error: the Hub cannot be reached for me/net" in done.stderr
+        done = push(hub, weights_file, **settings)
+        assert done.returncode == 1 and unreachable in done.stderr
 
 
 def test_missing_extra(monkeypatch):
