@@ -33,11 +33,16 @@ def reference() -> str:
     """Return the page: every command with its usage, its help and its options, whatever the terminal's width."""
     group: Any = typer.main.get_command(app)
     root = typer.Context(group, info_name="alexnet", **group.context_settings)
-    parts = [INTRODUCTION, section(group, root)]
-    for name in group.list_commands(root):
-        command = group.get_command(root, name)
-        parts.append(section(command, typer.Context(command, info_name=name, parent=root)))
-    return "\n".join(parts)
+    return "\n".join([INTRODUCTION, *sections(group, root)])
+
+
+def sections(command: Any, context: typer.Context) -> list[str]:
+    """Return the parts of a command and of the commands under it."""
+    parts = [section(command, context)]
+    for name in command.list_commands(context) if hasattr(command, "list_commands") else ():
+        below = command.get_command(context, name)
+        parts += sections(below, typer.Context(below, info_name=name, parent=context))
+    return parts
 
 
 def section(command: Any, context: typer.Context) -> str:

@@ -70,10 +70,13 @@ def _processor_seconds(*arguments: str) -> float:
         "contact_sheet",
         "curves",
         "digits",
+        "download",
+        "hub",
         "images",
         "metrics",
         "plot",
         "prepare",
+        "public_weights",
         "recipe",
         "run_folder",
         "schedule",
@@ -138,6 +141,9 @@ def test_version(flag: str) -> None:
         ["info", "--verify"],
         ["info", "--contact-sheet", "x.png"],
         ["info", "data", "--seed", "-1"],
+        ["weights", "pull"],
+        ["weights", "fetch", "bvlc"],
+        ["push", "runs/a"],
         ["tarin"],
         ["--no-such-option"],
     ],
@@ -197,7 +203,7 @@ def test_chain_without_a_run_says_what_to_do(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     assert runner.invoke(app, ["evaluate"]).stderr == (
         "error: no runs in runs: there is no such folder\n"
-        'hint: train a network first with "alexnet train", or name a weights file\n'
+        'hint: train a network with "alexnet train", or name a weights file; "alexnet weights pull bvlc" brings one, named bvlc\n'
     )
 
 

@@ -14,7 +14,19 @@ from alexnet_cli.cli.app import app
 from tests.conftest import ROOT
 
 GROUP: Any = typer.main.get_command(app)
-COMMANDS: dict[str, Any] = GROUP.commands
+
+
+def _all_commands(group: Any, before: str = "") -> dict[str, Any]:
+    """Return the commands by name, those of a group under it as "weights pull"."""
+    found = {}
+    for name, command in group.commands.items():
+        found[f"{before}{name}"] = command
+        if hasattr(command, "commands"):
+            found |= _all_commands(command, f"{before}{name} ")
+    return found
+
+
+COMMANDS = _all_commands(GROUP)
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
@@ -70,8 +82,12 @@ def test_commands_in_documents_exist(page: Path) -> None:
     """Every `alexnet` and `make` line in a code block names a command, and options, that exist."""
     for line in _shell_lines(page.read_text(encoding="utf-8")):
         for words in _invocations(line, "alexnet"):
-            command = COMMANDS.get(words[0]) if words and not words[0].startswith("-") else GROUP
-            assert command is not None, f"no such command: {line}"
+            command = GROUP
+            for word in words:
+                if word.startswith("-") or not hasattr(command, "commands"):
+                    break
+                command = command.commands.get(word)
+                assert command is not None, f"no such command: {line}"
             used = {word.split("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
             assert used <= _options(command) | {"--help", "-h"}, line
         for words in _invocations(line, "make"):

@@ -16,8 +16,10 @@ from alexnet_cli.cli.info import info
 from alexnet_cli.cli.plot import plot
 from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.prepare import prepare
+from alexnet_cli.cli.push import push
 from alexnet_cli.cli.recipes import recipes
 from alexnet_cli.cli.train import train
+from alexnet_cli.cli.weights import weights
 
 # Without rich's panels: they take twice as long to start, and plain help reads the same in every terminal and in docs/cli.md.
 app = typer.Typer(
@@ -49,9 +51,10 @@ def alexnet(
     """
 
 
-for verb in (prepare, train, evaluate, predict, filters, plot, ablate, figure1, info, recipes, doctor, demo):
+for verb in (prepare, train, evaluate, predict, filters, plot, ablate, figure1, info, recipes, push, doctor, demo):
     app.command()(verb)
 app.command("visualize-filters", help="The same as `alexnet filters`.")(filters)
+app.add_typer(weights)
 
 
 def main() -> None:

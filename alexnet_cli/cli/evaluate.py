@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alexnet_cli.cli.command import running
+from alexnet_cli.cli.given_weights import bring
 from alexnet_cli.cli.options import (
+    WEIGHTS_HELP,
     BatchSizeOption,
     CropsOption,
     DataOption,
@@ -21,6 +23,7 @@ from alexnet_cli.cli.options import (
     QuietOption,
     RunsOption,
     WorkersOption,
+    YesOption,
 )
 from alexnet_cli.cli.render import duration, percent, print_facts, print_json, print_table
 from alexnet_cli.core.intervals import wilson_interval
@@ -52,7 +55,7 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="WEIGHTS",
-            help="Weights file, or a run or its name; several are an ensemble.",
+            help=f"{WEIGHTS_HELP[:-1]}; several are an ensemble.",
             show_default="the best of the newest run",
         ),
     ] = None,
@@ -97,6 +100,7 @@ def evaluate(
     precision: PrecisionOption = Precision.AUTO,
     batch_size: BatchSizeOption = 128,
     workers: WorkersOption = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -117,7 +121,7 @@ def evaluate(
                 require_writable_table(table)
         if confusion:
             require_matplotlib()
-        paths = tuple(resolve_weights(name, runs) for name in weights or (None,))
+        paths = tuple(resolve_weights(bring(name, runs, reporter, yes=yes), runs) for name in weights or (None,))
         for path in paths:
             reporter.note(f"weights: {path}")
         options = AssessOptions(

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from alexnet_cli.cli.command import running
-from alexnet_cli.cli.options import DebugOption, QuietOption, RunsOption, WeightsOption
+from alexnet_cli.cli.given_weights import bring
+from alexnet_cli.cli.options import DebugOption, QuietOption, RunsOption, WeightsOption, YesOption
 
 
 def filters(
@@ -14,6 +15,7 @@ def filters(
     out: Annotated[Path, typer.Option("--out", help="Picture to write.")] = Path("filters.png"),
     weights: WeightsOption = None,
     runs: RunsOption = Path("runs"),
+    yes: YesOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -26,7 +28,7 @@ def filters(
         from alexnet_cli.core.files import write_atomically
         from alexnet_cli.core.filters import draw_filters
 
-        path = checkpoint.resolve_weights(weights, runs)
+        path = checkpoint.resolve_weights(bring(weights, runs, reporter, yes=yes), runs)
         reporter.note(f"weights: {path}")
         picture = draw_filters(checkpoint.load_weights(path), layer)
         write_atomically(out, lambda temporary: picture.save(temporary, format="PNG"))

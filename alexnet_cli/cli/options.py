@@ -117,8 +117,14 @@ CropsOption = Annotated[
         show_default=f"{original().test_crops}, the recipe's of the weights",
     ),
 ]
+WEIGHTS_HELP = "Weights file, a run or its name, a name of alexnet weights list, or hf://owner/name."
 WeightsOption = Annotated[
     str | None,
-    typer.Option("--weights", help="Weights file, or a run or its name.", show_default="the best of the newest run"),
+    typer.Option(
+        "--weights",
+        help=WEIGHTS_HELP,
+        show_default="the best of the newest run",
+    ),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download or an upload.")]
 RECIPE_HELP = "original: the authors' net #145; the others: see alexnet recipes."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alexnet_cli.cli.command import FAILED, running
+from alexnet_cli.cli.given_weights import bring
 from alexnet_cli.cli.options import (
     BatchSizeOption,
     CropsOption,
@@ -20,6 +21,7 @@ from alexnet_cli.cli.options import (
     RunsOption,
     WeightsOption,
     WorkersOption,
+    YesOption,
 )
 from alexnet_cli.cli.render import print_error, print_json
 
@@ -37,6 +39,7 @@ def predict(
     precision: PrecisionOption = Precision.FP32,
     batch_size: BatchSizeOption = 128,
     workers: WorkersOption = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -50,7 +53,7 @@ def predict(
         from alexnet_cli.core.predict import Prediction
         from alexnet_cli.core.predict import predict as name_pictures
 
-        path = checkpoint.resolve_weights(weights, runs)
+        path = checkpoint.resolve_weights(bring(weights, runs, reporter, yes=yes), runs)
         reporter.note(f"weights: {path}")
         where = devices.choose_device(device.value)
         arithmetic = devices.choose_precision(precision.value, where)

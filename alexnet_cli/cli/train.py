@@ -7,7 +7,8 @@ import typer
 
 from alexnet_cli.cli.command import SIGNALLED, running
 from alexnet_cli.cli.dry_run import show_dry_run
-from alexnet_cli.cli.options import DataOption, DebugOption, Device, DeviceOption, QuietOption, RunsOption, WorkersOption
+from alexnet_cli.cli.given_weights import bring
+from alexnet_cli.cli.options import DataOption, DebugOption, Device, DeviceOption, QuietOption, RunsOption, WorkersOption, YesOption
 from alexnet_cli.cli.render import TerminalReporter, percent, print_facts, three_digits
 from alexnet_cli.cli.settings import Settings, resolve
 from alexnet_cli.cli.train_options import (
@@ -74,6 +75,7 @@ def train(
     keep: KeepOption = 1,
     init: InitOption = None,
     init_layers: InitLayersOption = None,
+    yes: YesOption = False,
     tensorboard: TensorboardOption = False,
     config: ConfigOption = None,
     synthetic: SyntheticOption = False,
@@ -103,6 +105,7 @@ def train(
         )
         if print_config:
             return _print_config(settings)
+        init = bring(init, runs, reporter, yes=yes and place is None, ask=place is None)  # ranks would meet in the cache
         from alexnet_cli.core.train import TrainOptions
         from alexnet_cli.core.train import train as train_network
 

@@ -132,7 +132,10 @@ CheckpointEveryOption = Annotated[
 InitOption = Annotated[
     str | None,
     typer.Option(
-        "--init", metavar="FILE|RUN", help="Start from trained weights: a file, or a run or its name.", show_default="none"
+        "--init",
+        metavar="FILE|RUN",
+        help="Start from trained weights: a file, a run or its name, a public name, or hf://owner/name.",
+        show_default="none",
     ),
 ]
 InitLayersOption = Annotated[

@@ -16,6 +16,7 @@ from alexnet_cli.core.architecture import parameter_shapes
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import CheckpointError, RecipeError
 from alexnet_cli.core.model import AlexNet
+from alexnet_cli.core.public_weights import PUBLIC_WEIGHTS, require_pulled
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.tensors import find_damage, read_tensors, write_tensors
 from alexnet_cli.core.towers import ONE_DEVICE, Layout
@@ -32,7 +33,8 @@ class Weights:
 
     classes: ids in the order of fc8's outputs; words: their names, in parallel. tensors: float32 on the CPU, "conv1.weight" to
     "fc8.bias" in the shapes of the one-device network. mean: float32 (3, H, W) of the stored size, RGB whatever the recipe's order.
-    step, epoch: how far the training was. accuracy: what it measured, fractions 0-1. path: where it was read from.
+    step, epoch: how far the training was. accuracy: what it measured, fractions 0-1. path: where it was read from. source: of
+    weights that were not trained by this program, whose they are and from where.
     """
 
     recipe: Recipe
@@ -44,6 +46,7 @@ class Weights:
     epoch: int = 0
     accuracy: dict[str, float] = field(default_factory=dict)
     path: Path | None = None
+    source: str = ""
 
 
 def save_weights(path: Path, weights: Weights) -> None:
@@ -56,6 +59,8 @@ def save_weights(path: Path, weights: Weights) -> None:
         "epoch": weights.epoch,
         "accuracy": weights.accuracy,
     }
+    if weights.source:
+        texts["source"] = weights.source
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in texts.items()}
     arrays = {name: _on_cpu(value).to(torch.float32).numpy() for name, value in {**weights.tensors, "mean": weights.mean}.items()}
     write_tensors(path, arrays, {"format": FORMAT, "format_version": str(FORMAT_VERSION), **metadata})
@@ -74,6 +79,7 @@ def load_weights(path: Path) -> Weights:
         recipe = Recipe.from_dict(texts["recipe"])
         classes, words = _strings(texts["classes"]), _strings(texts["words"])
         step, epoch, accuracy = int(texts["step"]), int(texts["epoch"]), dict(texts["accuracy"])
+        source = str(json.loads(metadata.get("source", json.dumps(""))))
     except KeyError as error:
         raise CheckpointError(f"{path} lacks the metadata {error}", hint=_HINT_KEEP_METADATA) from error
     except (ValueError, TypeError, AttributeError, RecipeError) as error:
@@ -85,7 +91,7 @@ def load_weights(path: Path) -> Weights:
     mean_shape = (3, recipe.stored_size, recipe.stored_size)
     named = _fitting(path, tensors, {**parameter_shapes(recipe, len(classes)), "mean": mean_shape})
     mean = named.pop("mean")
-    return Weights(recipe, classes, words, named, mean, step, epoch, accuracy, path)
+    return Weights(recipe, classes, words, named, mean, step, epoch, accuracy, path, source)
 
 
 _HINT_KEEP_METADATA = "keep the metadata when you save the file again with another program (see docs/formats.md)"
@@ -117,7 +123,7 @@ def find_weights(runs: Path) -> Path:
     The newest is the one that the link `latest` names, then by the time of its files; a run without a whole weights file is
     passed over. Raises CheckpointError when no run has one.
     """
-    hint = 'train a network first with "alexnet train", or name a weights file'
+    hint = 'train a network with "alexnet train", or name a weights file; "alexnet weights pull bvlc" brings one, named bvlc'
     if not runs.is_dir():
         raise CheckpointError(f"no runs in {runs}: there is no such folder", hint=hint)
     folders = [folder for folder in runs.iterdir() if folder.is_dir() and not folder.is_symlink()]
@@ -133,13 +139,16 @@ def find_weights(runs: Path) -> Path:
 def resolve_weights(argument: str | None, runs: Path) -> Path:
     """Return the weights file that a user means.
 
-    argument: a file, a run's folder, a folder of runs, or the name of a run in `runs`; None for the newest run's.
+    argument: a file, a run's folder, a folder of runs, the name of a run in `runs`, or of public weights that have been pulled;
+    None for the newest run's.
     Raises CheckpointError when there is none.
     """
     if argument is None:
         return find_weights(runs)
     path = next((path for path in (Path(argument), runs / argument) if path.exists()), None)
     if path is None:
+        if argument in PUBLIC_WEIGHTS:
+            return require_pulled(argument)
         raise CheckpointError(f"no weights file {argument}, nor a run of that name in {runs}", hint=_HINT_OURS)
     if not path.is_dir():
         return path

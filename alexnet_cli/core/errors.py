@@ -10,6 +10,7 @@ AlexNetError            one line of what was found and what was expected; `hint`
 ├── RunError            a run that exists, does not exist, or cannot go on
 │   └── DivergedError   a training whose loss is no number
 ├── DeviceError         a device or precision that this machine does not have
+├── DownloadError       a file that cannot be had from the network, or is not the one that was meant
 ├── ElsewhereError      a failure that another rank has, and tells
 └── DiskFullError       a write that the disk refused; what stood before still stands
 """
@@ -61,6 +62,10 @@ class DivergedError(RunError):
 
 class DeviceError(AlexNetError):
     """A device or precision that this machine does not have."""
+
+
+class DownloadError(AlexNetError):
+    """A file that cannot be had from the network, or is not the one that was meant."""
 
 
 class ElsewhereError(AlexNetError):
