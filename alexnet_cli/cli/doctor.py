@@ -27,7 +27,13 @@ PACKAGES = (
     "cykooz-resizer",
 )
 # By the extra that brings them: pip install 'alexnet-cli[plot]'.
-OPTIONAL_PACKAGES = {"demo": "scikit-learn", "parquet": "pyarrow", "plot": "matplotlib", "tensorboard": "tensorboard"}
+OPTIONAL_PACKAGES = {
+    "demo": "scikit-learn",
+    "onnx": "onnx",
+    "parquet": "pyarrow",
+    "plot": "matplotlib",
+    "tensorboard": "tensorboard",
+}
 COMPILERS = ("g++", "clang++", "c++")
 SHARED_MEMORY = Path("/dev/shm")
 SMALL_SHARED_MEMORY = 1_000_000_000
