@@ -163,8 +163,7 @@ def test_torchvision(tmp_path, theirs, five):
         for module in [*theirs.features, torch.nn.Flatten(), *theirs.classifier]:
             x = module(x)
             if not isinstance(module, (torch.nn.Dropout, torch.nn.Flatten)):
-                outputs.append(x.clone())
-                # ReLU works in place there: its input, the layer before, is kept by the copy.
+                outputs.append(x.clone())  # ReLU works in place there
     found = largest_difference(every_output(build_network(weights, CPU, FP32), images), outputs)
     show(found)
     assert max(found.values()) <= TOLERANCE
