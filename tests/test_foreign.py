@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from alexnet_cli.core.checkpoint import Weights, build_network, load_weights, save_weights
 from alexnet_cli.core.classes import ilsvrc_classes
 from alexnet_cli.core.devices import Precision
-from alexnet_cli.core.errors import CheckpointError
+from alexnet_cli.core.errors import AlexNetError, CheckpointError
 from alexnet_cli.core.foreign import load_foreign
 from alexnet_cli.core.recipes import bvlc, caffenet, difference
 from tests import foreign_files as files
@@ -437,3 +438,55 @@ def test_weights_is_what_it_returns(tmp_path, theirs, five):
     torch.save(theirs.state_dict(), tmp_path / "alexnet.pth")
     found = load_foreign(tmp_path / "alexnet.pth", classes=five)
     assert isinstance(found, Weights) and found.path == tmp_path / "alexnet.pth" and (found.step, found.epoch) == (0, 0)
+
+
+def test_damage_anywhere_in_a_caffemodel(tmp_path, five):
+    """Bytes changed at random give a network or one kind of error, never another exception."""
+    arrays = files.random_arrays(files.narrow_shapes(channels=(2, 2, 2, 2, 2), hidden=2))
+    whole = files.caffemodel(arrays, old=False)
+    generator = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        content = bytearray(whole)
+        for place in generator.integers(0, len(whole), 20):
+            content[place] = generator.integers(0, 256)
+        try:
+            load_foreign(saved(tmp_path / "net.caffemodel", bytes(content)), classes=five)
+        except CheckpointError:
+            refused += 1
+    assert refused > 0
+
+
+def test_damage_anywhere_in_an_onnx_file(tmp_path, five):
+    """The same of ONNX."""
+    whole = files.caffenet_onnx(files.random_arrays(files.narrow_shapes(channels=(2, 2, 2, 2, 2), hidden=2))).SerializeToString()
+    generator = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        content = bytearray(whole)
+        for place in generator.integers(0, 1200, 3):  # the nodes, before the weights
+            content[place] = generator.integers(0, 256)
+        try:
+            load_foreign(saved(tmp_path / "net.onnx", bytes(content)), classes=five)
+        except CheckpointError:
+            refused += 1
+    assert refused > 0
+
+
+def test_without_the_onnx_package(tmp_path, narrow_arrays, five, monkeypatch):
+    """The message says what to install; Caffe's files need nothing."""
+    path = saved(tmp_path / "a.onnx", files.caffenet_onnx(narrow_arrays).SerializeToString())
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(AlexNetError, match="not installed") as caught:
+        load_foreign(path, classes=five)
+    assert caught.value.hint == "pip install 'alexnet-cli[onnx]'"
+    load_foreign(saved(tmp_path / "a.caffemodel", files.caffemodel(narrow_arrays, old=False)), classes=five)
+
+
+def test_names_in_messages_are_one_line(tmp_path, narrow_arrays, five):
+    """A node's name may hold anything; a terminal gets one line without control characters."""
+    model = files.caffenet_onnx(narrow_arrays)
+    model.graph.node[1].name, model.graph.node[1].op_type = "a\n\x1b[31m" + "b" * 1000, "Sigmoid"
+    with pytest.raises(CheckpointError) as caught:
+        load_foreign(saved(tmp_path / "a.onnx", model.SerializeToString()), classes=five)
+    assert caught.value.message.isprintable() and len(caught.value.message) <= 300

@@ -135,6 +135,8 @@ def _conv(layer: Layer) -> Step:
     if set(settings.integers(18)) - {1}:
         raise layer.refuse("is dilated")
     weight, bias = _weight_and_bias(layer)
+    if stride < 1 or weight.ndim != 4:
+        raise layer.refuse(f"has a stride of {stride} and weights of shape {weight.shape}")
     numbers = {"stride": stride, "padding": (padding, padding), "groups": settings.integer(5, 1)}
     return Step("conv", f"layer {layer.name}", numbers, weight, bias)
 
@@ -145,6 +147,8 @@ def _full(layer: Layer) -> Step:
         raise layer.refuse("is transposed, or joins other axes than all behind the first")
     weight, bias = _weight_and_bias(layer)
     weight = weight.reshape(weight.shape[-2:]) if weight.ndim == 4 and weight.shape[:2] == (1, 1) else weight
+    if weight.ndim != 2:
+        raise layer.refuse(f"has weights of shape {weight.shape}, expected two extents")
     return Step("fc", f"layer {layer.name}", {}, weight, bias)
 
 

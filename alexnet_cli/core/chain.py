@@ -20,6 +20,7 @@ OTHER_NETWORK = (
     "AlexNet and its relatives alone can be taken over: convolutions with what follows them, then fully connected layers"
 )
 USUAL_SIZES = (227, 224)  # Caffe's files do not say theirs
+MOST_LETTERS = 300  # of a message
 ACTIVATIONS = ("relu", "tanh")
 
 
@@ -53,7 +54,12 @@ class Chain:
 
 def refuse(source: str, step: str, problem: str) -> CheckpointError:
     """Return what to raise for an operation that no recipe expresses."""
-    return CheckpointError(f"{source}: {step} {problem}", hint=OTHER_NETWORK)
+    return CheckpointError(one_line(f"{source}: {step} {problem}"), hint=OTHER_NETWORK)
+
+
+def one_line(text: str) -> str:
+    """Return a text with names out of a file as one line for a terminal, whatever bytes they hold."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:MOST_LETTERS]
 
 
 def recipe_of(chain: Chain) -> tuple[Recipe, dict[str, NDArray[np.float32]]]:

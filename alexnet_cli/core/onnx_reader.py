@@ -18,6 +18,14 @@ HINT = "expected a network as one .onnx file with its weights inside, in floatin
 MOST_BYTES = 2_000_000_000  # the most that protocol buffers hold
 PASSED_OVER = ("Identity", "Flatten", "Reshape", "Softmax")  # their place is what Gemm's and the last layer's shapes decide
 
+FLOAT, INTEGER, TEXT, INTEGERS = 1, 2, 3, 7  # ONNX's numbers of kinds
+ATTRIBUTES = {
+    **dict.fromkeys(("alpha", "beta", "bias", "ratio"), FLOAT),
+    **dict.fromkeys(("group", "transA", "transB", "ceil_mode", "size"), INTEGER),
+    **dict.fromkeys(("kernel_shape", "strides", "pads", "dilations"), INTEGERS),
+    "auto_pad": TEXT,
+}
+
 
 def require_onnx() -> None:
     """Raise AlexNetError where the package is not installed."""
@@ -52,7 +60,9 @@ def read_onnx(model: "ModelProto", source: str) -> Chain:
     """Follow the graph from its picture to its scores. Raises CheckpointError naming a node that AlexNet does not have."""
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    tensors |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant" and node.attribute}
+    tensors |= {
+        node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant" and node.attribute and node.output
+    }
     pictures = [value for value in graph.input if value.name not in tensors]
     if len(pictures) != 1:
         raise CheckpointError(f"{source} has {len(pictures)} inputs, expected one, the picture", hint=HINT)
@@ -60,6 +70,8 @@ def read_onnx(model: "ModelProto", source: str) -> Chain:
     steps: list[Step] = []
     current = pictures[0].name
     for node in nodes:
+        if not node.output:
+            raise refuse(source, f"node {node.name} ({node.op_type})", "gives nothing")
         label = f"node {node.name or node.output[0]} ({node.op_type})"
         if not node.input or node.input[0] != current or current in node.input[1:]:
             raise refuse(source, label, "does not read what comes just before it: the network branches")
@@ -78,6 +90,10 @@ class _Node:
         self.node, self.label, self.source, self.tensors = node, label, source, tensors
         self.numbers: dict[str, Any] = {}
         for attribute in node.attribute:
+            if attribute.type != ATTRIBUTES.get(attribute.name, attribute.type):
+                raise self._refuse(f"has a {attribute.name} of another kind than ONNX's")
+            if attribute.name not in ATTRIBUTES:
+                continue
             value = get_attribute_value(attribute)
             self.numbers[attribute.name] = shortest(value) if isinstance(value, float) else value
 

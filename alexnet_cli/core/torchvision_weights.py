@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet_cli.core.chain import Chain, Step, refuse
+from alexnet_cli.core.chain import Chain, Step, one_line, refuse
 from alexnet_cli.core.errors import CheckpointError
 from alexnet_cli.core.recipe import Recipe
 
@@ -79,7 +79,7 @@ def read_state(state: Mapping[Any, Any], source: str) -> Chain:
     expected = {f"{layer}.{part}" for layer in (*(conv[0] for conv in CONVS), *FULLS) for part in ("weight", "bias")}
     if set(named) != expected:
         odd = sorted(set(named) ^ expected)
-        raise CheckpointError(f"{source} is another network: {', '.join(odd[:3])} {'differ' if odd[1:] else 'differs'}", hint=HINT)
+        raise CheckpointError(one_line(f"{source} is another network, by {', '.join(odd[:3])}"), hint=HINT)
     steps: list[Step] = []
     for name, kernel, stride, padding, pooled in CONVS:
         weight, bias = _values(named, name, source, 4)
