@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from alexnet_cli.core.architecture import LayerRow, layer_table, pooled_size
+from alexnet_cli.core.errors import RecipeError
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import original, paper
@@ -140,3 +141,13 @@ def test_table_agrees_with_the_network(recipe):
         assert row.parameters == sum(value.numel() for name, value in network.named_parameters() if name.startswith(row.name)), (
             row.name
         )
+
+
+def test_pools_that_round_down():
+    """The ONNX model zoo's sizes: 224 pixels give 54, pooled to 26, then 12, then 6."""
+    recipe = dataclasses.replace(CAFFE, input_size=224, pools_rounded_down=("conv1", "conv2"))
+    rows = {row.name: row for row in layer_table(recipe, 1000)}
+    assert [rows[layer].output[1] for layer in ("conv1", "conv2", "conv5")] == [54, 26, 12]
+    assert [rows[layer].pooled[1] for layer in ("conv1", "conv2", "conv5")] == [26, 12, 6]
+    with pytest.raises(RecipeError, match="pools_rounded_down names"):
+        dataclasses.replace(CAFFE, pools_rounded_down=("fc6",))

@@ -10,8 +10,10 @@ from alexnet_cli.cli.ablate import ablate
 from alexnet_cli.cli.demo import demo
 from alexnet_cli.cli.doctor import doctor
 from alexnet_cli.cli.evaluate import evaluate
+from alexnet_cli.cli.export import export
 from alexnet_cli.cli.figure1 import figure1
 from alexnet_cli.cli.filters import filters
+from alexnet_cli.cli.importing import import_weights
 from alexnet_cli.cli.info import info
 from alexnet_cli.cli.plot import plot
 from alexnet_cli.cli.predict import predict
@@ -51,8 +53,9 @@ def alexnet(
     """
 
 
-for verb in (prepare, train, evaluate, predict, filters, plot, ablate, figure1, info, recipes, push, doctor, demo):
+for verb in (prepare, train, evaluate, predict, filters, export, push, plot, ablate, figure1, info, recipes, doctor, demo):
     app.command()(verb)
+app.command("import")(import_weights)
 app.command("visualize-filters", help="The same as `alexnet filters`.")(filters)
 app.add_typer(weights)
 

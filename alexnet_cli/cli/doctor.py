@@ -30,6 +30,7 @@ PACKAGES = (
 OPTIONAL_PACKAGES = {
     "demo": "scikit-learn",
     "hub": "huggingface_hub",
+    "onnx": "onnx",
     "parquet": "pyarrow",
     "plot": "matplotlib",
     "tensorboard": "tensorboard",

@@ -79,7 +79,8 @@ def _map_row(recipe: Recipe, layer: str, read: tuple[int, int, int]) -> LayerRow
             f"{layer} makes maps of {max(size, 0)} pixels, expected {smallest} or more: the picture is too small",
             hint="use a larger input_size, or smaller kernels, strides or pooling",
         )
-    pooled = pooled_size(size, recipe.pool_size, recipe.pool_stride) if "pool" in operations else size
+    rounds_up = layer not in recipe.pools_rounded_down
+    pooled = pooled_size(size, recipe.pool_size, recipe.pool_stride, rounds_up=rounds_up) if "pool" in operations else size
     inputs = read[0] // recipe.groups(layer)
     weights = channels * inputs * kernel * kernel
     places = size * size if kind == "local" else 1
@@ -123,7 +124,9 @@ def _crossing(recipe: Recipe, layer: str, read: tuple[int, int, int]) -> int:
     return math.prod(read) // 2 if recipe.towers == 2 and layer in recipe.reads_both_towers else 0
 
 
-def pooled_size(size: int, window: int, stride: int) -> int:
+def pooled_size(size: int, window: int, stride: int, *, rounds_up: bool = True) -> int:
     """Return the side of what pooling makes: rounded up, but no window may begin beyond the edge (the 2012 code, and PyTorch)."""
+    if not rounds_up:
+        return (size - window) // stride + 1
     count = -(-(size - window) // stride) + 1
     return count - 1 if (count - 1) * stride >= size else count

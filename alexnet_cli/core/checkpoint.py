@@ -4,6 +4,7 @@ It has no checksum, so that a file edited with safetensors alone stays valid. do
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +16,14 @@ from torch import Tensor
 from alexnet_cli.core.architecture import parameter_shapes
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import CheckpointError, RecipeError
+from alexnet_cli.core.kinds import FOREIGN, OUR_FORMAT, kind_of
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.public_weights import PUBLIC_WEIGHTS, require_pulled
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.tensors import find_damage, read_tensors, write_tensors
 from alexnet_cli.core.towers import ONE_DEVICE, Layout
 
-FORMAT = "alexnet-weights"
+FORMAT = OUR_FORMAT
 FORMAT_VERSION = 1
 WEIGHTS_FILES = ("best.safetensors", "last.safetensors")  # in the order in which they are taken
 LATEST = "latest"  # name of the link to the newest run
@@ -72,7 +74,7 @@ def load_weights(path: Path) -> Weights:
     Raises CheckpointError when it is missing, no safetensors file, cut short, of another program, without a tensor, or when a
     tensor does not have the shape that the file's own recipe and classes ask for or holds numbers that are not finite.
     """
-    tensors, metadata = read_tensors(path, kind="weights file", hint=_HINT_OURS)
+    tensors, metadata = read_tensors(path, kind="weights file", hint=_hint(path))
     _require_ours(path, metadata)
     try:
         texts = {name: json.loads(metadata[name]) for name in ("recipe", "classes", "words", "step", "epoch", "accuracy")}
@@ -92,6 +94,15 @@ def load_weights(path: Path) -> Weights:
     named = _fitting(path, tensors, {**parameter_shapes(recipe, len(classes)), "mean": mean_shape})
     mean = named.pop("mean")
     return Weights(recipe, classes, words, named, mean, step, epoch, accuracy, path, source)
+
+
+def _hint(path: Path) -> str:
+    """Return what to do with a file that is no weights file: another program's network can be imported."""
+    try:
+        foreign = path.is_file() and kind_of(path)[0] in FOREIGN
+    except OSError:
+        foreign = False
+    return f"alexnet import {shlex.quote(str(path))} --out weights.safetensors" if foreign else _HINT_OURS
 
 
 _HINT_KEEP_METADATA = "keep the metadata when you save the file again with another program (see docs/formats.md)"
@@ -186,7 +197,7 @@ def _on_cpu(value: Tensor) -> Tensor:
 def _require_ours(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != FORMAT:
         found = f"its metadata has format {metadata['format']!r}" if "format" in metadata else "its metadata has no format"
-        raise CheckpointError(f"{path} is a safetensors file of another program: {found}, expected {FORMAT!r}", hint=_HINT_OURS)
+        raise CheckpointError(f"{path} is a safetensors file of another program: {found}, expected {FORMAT!r}", hint=_hint(path))
     version = metadata.get("format_version", "none")
     if version != str(FORMAT_VERSION):
         raise CheckpointError(

@@ -123,12 +123,12 @@ def read_words(path: Path) -> dict[str, str]:
     for name in WORDS_FILES:
         if (path / name).is_file():
             lines = (path / name).read_text(encoding="utf-8", errors="replace").splitlines()
-            return dict(_id_and_words(line) for line in lines if line.strip())
+            return dict(id_and_words(line) for line in lines if line.strip())
     return {}
 
 
-def _id_and_words(line: str) -> tuple[str, str]:
-    """Split at the first tab, as class ids may hold spaces, or else at the first blank."""
+def id_and_words(line: str) -> tuple[str, str]:
+    """Split a line at the first tab, as class ids may hold spaces, or else at the first blank; the id is its own words if alone."""
     name, _, words = line.strip().partition("\t" if "\t" in line.strip() else " ")
     return name, words.strip() or name
 

@@ -70,6 +70,8 @@ class Recipe:
     reads_both_towers: tuple[str, ...] = ("conv3", "fc6", "fc7", "fc8")  # P 3.5, #145
     pool_size: int = 3  # P 3.4
     pool_stride: int = 2  # P 3.4
+    # Layers whose pooling drops what fills no whole window; all others round up (code, Caffe). ONNX model zoo: conv1 and conv2
+    pools_rounded_down: tuple[str, ...] = ()
 
     # Response normalisation: x * (k + coefficient * sum of x^2 over the window) ** -beta
     lrn_size: int = 5  # P 3.3: n
@@ -150,6 +152,8 @@ class Recipe:
             wrong = [operation for operation in follows.split() if operation not in OPERATIONS]
             _require(not wrong, f"{layer} is followed by unknown operations {wrong}, expected some of {', '.join(OPERATIONS)}")
             _require(follows.split().count("pool") <= 1, f"{layer} is followed by more than one pool")
+        unknown = [layer for layer in self.pools_rounded_down if layer not in self.maps]
+        _require(not unknown, f"pools_rounded_down names {unknown}, expected some of {', '.join(self.maps)}")
         for event in self.events:
             unknown = [layer for layer in event.layers if layer not in self.layers]
             _require(not unknown, f"event names unknown layers {unknown}, expected some of {', '.join(self.layers)}")
@@ -262,14 +266,16 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     """Bring a value read from TOML or JSON to the kind of its field's default."""
     if name == "events":
         return events_from(value)
-    typed = _like(value, default, none_allowed=name.startswith("init_"))
+    example = EXAMPLES.get(name, _plain(default))
+    # Of an empty list the example says what it may hold.
+    typed = _like(value, tuple(example) if default == () else default, none_allowed=name.startswith("init_"))
     if typed is None:
-        example = EXAMPLES.get(name, _plain(default))
         raise RecipeError(f"recipe field {name} is {value!r}, expected something like {example!r}")
     return typed
 
 
-EXAMPLES: dict[str, Any] = {"milestones": [30, 60, 80], "layer_rates": {"conv1": 0.1}}  # of fields that are empty by default
+# Of fields that are empty by default.
+EXAMPLES: dict[str, Any] = {"milestones": [30, 60, 80], "layer_rates": {"conv1": 0.1}, "pools_rounded_down": ["conv1", "conv2"]}
 
 
 def _like(value: Any, default: Any, *, none_allowed: bool = False) -> Any:
@@ -285,7 +291,7 @@ def _like(value: Any, default: Any, *, none_allowed: bool = False) -> Any:
 
 
 def _like_tuple(values: Any, default: tuple[Any, ...], none_allowed: bool) -> tuple[Any, ...] | None:
-    kind = next((inner for inner in default if inner is not None), 0)  # milestones, empty by default, are whole numbers
+    kind = next((inner for inner in default if inner is not None), 0)
     gone = [none_allowed and inner in ("default", None) for inner in values]
     typed = tuple(None if none else _like(inner, kind) for inner, none in zip(values, gone, strict=True))
     return typed if [inner is None for inner in typed] == gone else None

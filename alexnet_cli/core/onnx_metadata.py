@@ -1,0 +1,81 @@
+"""What an exported ONNX file carries beside its graph, so that it can be imported again: texts in the model's metadata."""
+
+import base64
+import json
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alexnet_cli.core.architecture import parameter_shapes
+from alexnet_cli.core.chain import finite
+from alexnet_cli.core.checkpoint import Weights
+from alexnet_cli.core.errors import CheckpointError, RecipeError
+from alexnet_cli.core.recipe import Recipe
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+MARK = "alexnet.format"
+FORMAT = "alexnet-onnx-1"
+TEXTS = ("recipe", "classes", "words", "step", "epoch", "accuracy")
+HINT = "export it anew from its weights file"
+
+
+def metadata_of(weights: Weights) -> dict[str, str]:
+    """Return the texts for a model's metadata: JSON, and the mean as base64 of zlib of little-endian float32, (3, H, W), RGB."""
+    values = {
+        "recipe": weights.recipe.to_dict(),
+        "classes": weights.classes,
+        "words": weights.words,
+        "step": weights.step,
+        "epoch": weights.epoch,
+        "accuracy": weights.accuracy,
+    }
+    mean = base64.b64encode(zlib.compress(weights.mean.numpy().astype("<f4").tobytes())).decode("ascii")
+    texts = {f"alexnet.{name}": json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+    return {MARK: FORMAT, **texts, "alexnet.mean": mean}
+
+
+def weights_of_model(model: "ModelProto", path: Path) -> Weights | None:
+    """Return the weights of a file that we exported, None for another. Raises CheckpointError when its metadata are damaged."""
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    if texts.get(MARK) != FORMAT:
+        return None
+    try:
+        values = {name: json.loads(texts[f"alexnet.{name}"]) for name in TEXTS}
+        recipe = Recipe.from_dict(values["recipe"])
+        classes, words = tuple(map(str, values["classes"])), tuple(map(str, values["words"]))
+        mean = _mean(texts["alexnet.mean"], recipe.stored_size)
+        step, epoch, accuracy = int(values["step"]), int(values["epoch"]), dict(values["accuracy"])
+        shapes = parameter_shapes(recipe, len(classes))
+    except (KeyError, ValueError, TypeError, AttributeError, zlib.error, RecipeError) as error:
+        raise CheckpointError(f"the metadata of {path} cannot be read: {error}", hint=HINT) from error
+    if len(words) != len(classes):
+        raise CheckpointError(f"{path} has {len(words)} words for {len(classes)} classes", hint=HINT)
+    return Weights(recipe, classes, words, _tensors(model, shapes, path), mean, step, epoch, accuracy, path)
+
+
+def _tensors(model: "ModelProto", shapes: dict[str, tuple[int, ...]], path: Path) -> dict[str, Tensor]:
+    from onnx.numpy_helper import to_array
+
+    from alexnet_cli.core.onnx_reader import tensor_values
+
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    tensors = {}
+    for name, shape in shapes.items():
+        if name not in held or tuple(held[name].dims) != shape:
+            raise CheckpointError(f"{path} lacks {name} in the shape {shape} of its recipe", hint=HINT)
+        values = finite(path.name, name, tensor_values(held[name], path.name, to_array))
+        tensors[name] = torch.from_numpy(values.copy())
+    return tensors
+
+
+def _mean(text: str, side: int) -> Tensor:
+    count = 3 * side * side
+    unpacker = zlib.decompressobj()
+    values = np.frombuffer(unpacker.decompress(base64.b64decode(text, validate=True), 4 * count), "<f4")
+    return torch.from_numpy(finite("the metadata", "the mean", values.reshape(3, side, side)).copy())
