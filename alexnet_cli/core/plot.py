@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def draw_curves(runs: Sequence[RunCurves], what: str) -> "Figure":
     what: a key of LABELS, that of the curves. Raises AlexNetError where matplotlib is not installed.
     Source: the authors' shownet.py --show-cost.
     """
-    figure = _new_figure()
+    figure = new_figure()
     axes = figure.add_subplot()
     in_epochs = all(run.steps_per_epoch for run in runs)
     for index, run in enumerate(runs):
@@ -55,7 +55,7 @@ def draw_training_errors(curves: Sequence[tuple[str, Sequence[float]]], level: f
 
     curves: name and errors, 0-1, from epoch 1 on. level: where the dotted line lies. Raises AlexNetError without matplotlib.
     """
-    figure = _new_figure(TALL_INCHES)
+    figure = new_figure(TALL_INCHES)
     axes = figure.add_subplot()
     for (name, errors), style in zip(curves, ("-", "--"), strict=True):
         _draw_curve(axes, _by_epoch(errors), (1, 1), label=name, color="black", linestyle=style, linewidth=1.8)
@@ -72,27 +72,28 @@ def _by_epoch(errors: Sequence[float]) -> Curve:
     return Curve(np.arange(1, len(errors) + 1, dtype=np.float64), np.array(errors, dtype=np.float64))
 
 
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG, whatever the file's name."""
-    write_atomically(path, lambda partial: figure.savefig(partial, format="png", dpi=DOTS_PER_INCH))
+def save_figure(figure: "Figure", path: Path, *, format: str = "png", dpi: int = DOTS_PER_INCH) -> None:
+    """Write a figure, as PNG unless told otherwise, whatever the file's name."""
+    write_atomically(path, lambda partial: figure.savefig(partial, format=format, dpi=dpi))
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(what: str = "curves") -> None:
     """Raise AlexNetError where it is not installed, before long work that ends in a picture."""
     try:
         import matplotlib.backends.backend_agg  # noqa: F401
     except ImportError as error:
         raise AlexNetError(
-            "curves are drawn by matplotlib, which is not installed", hint="pip install 'alexnet-cli[plot]'"
+            f"{what} are drawn by matplotlib, which is not installed", hint="pip install 'alexnet-cli[plot]'"
         ) from error
 
 
-def _new_figure(inches: tuple[float, float] = INCHES) -> "Figure":
+def new_figure(inches: tuple[float, float] = INCHES, *, layout: Literal["constrained"] | None = "constrained") -> "Figure":
+    """Return an empty figure that needs no window; layout: None where its parts are placed by hand."""
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=inches, layout="constrained")
+    figure = Figure(figsize=inches, layout=layout)
     FigureCanvasAgg(figure)  # without pyplot there is no window and no display
     return figure
 
