@@ -96,7 +96,7 @@ def find_pictures(source: str) -> Iterator[Input]:
     folders are not followed.
     """
     if not _is_url(source) and glob.has_magic(source) and not os.path.lexists(source):
-        matches = sorted(set(glob.iglob(source, recursive=True)))
+        matches = _matches(source)
         for match in matches:
             yield from _path(match)
         if not matches:
@@ -244,6 +244,21 @@ def _path(path: str) -> Iterator[Input]:
             yield found
         if empty:
             yield _unreadable(path, "no picture in this folder")
+
+
+def _matches(pattern: str) -> list[str]:
+    """Return what fits a pattern, sorted, once; hidden names only where it has such names itself.
+
+    Pathlib's, as the glob module's ** walks along links, also in circles.
+    """
+    anchor = Path(pattern).anchor
+    deep = "**" in Path(pattern).parts
+    try:
+        found = Path(anchor).glob(pattern.removeprefix(anchor) + ("/*" if pattern.endswith("**") else ""))
+        matches = sorted({str(path) for path in found if not (deep and path.is_dir())})  # whose pictures fit by themselves
+    except (ValueError, NotImplementedError):
+        return []
+    return [match for match in matches if "/." in f"/{pattern}" or "/." not in f"/{match}"]
 
 
 def _file_place(path: str) -> Place:

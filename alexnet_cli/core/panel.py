@@ -14,7 +14,8 @@ from alexnet_cli.core.plot import new_figure, require_matplotlib, save_figure
 if TYPE_CHECKING:
     from alexnet_cli.core.predict import ClassProbability, Prediction
 
-MOST_PICTURES, COLUMNS, BARS = 24, 4, 5
+MOST_PICTURES, BARS = 24, 5
+COLUMNS, MANY, MORE_COLUMNS = 4, 12, 6  # four rows of six still fit a page
 # Inches: four columns are as wide as the text of a NIPS paper.
 SIDE, GAP, CAPTION, BAR = 1.30, 0.10, 0.19, 0.135
 CAPTION_POINTS, BAR_POINTS = 7.5, 6.5
@@ -30,13 +31,13 @@ def prepare_to_draw() -> None:
 
 
 def draw_panel(predictions: "Sequence[Prediction]", path: Path) -> None:
-    """Draw pictures in rows of four, each above its true class or else its name, and the bars of its five most probable classes.
+    """Draw pictures in rows of four, more than twelve in rows of six, each above its true class or else its name, and the bars of its five most probable classes.
 
     predictions: those that carry an image, MOST_PICTURES at most. path: .png, .svg or .pdf; its ending decides. A bar is as long
     as its class is probable; that of the true class is orange and bold. Raises AlexNetError as `save_figure`.
     Source: paper, figure 4, left.
     """
-    columns = min(COLUMNS, len(predictions))
+    columns = min(COLUMNS if len(predictions) <= MANY else MORE_COLUMNS, len(predictions))
     rows = math.ceil(len(predictions) / columns)
     cell = (SIDE + GAP, SIDE + CAPTION + BARS * BAR + 2 * GAP)
     inches = (columns * cell[0] + GAP, rows * cell[1] + GAP)

@@ -24,14 +24,14 @@ def fetch(url: str, *, largest: int = LARGEST, patience: float = PATIENCE, deadl
     Raises ImageError with the reason, without the address.
     """
     ends = time.monotonic() + deadline
-    asked = request.Request(quote(url, safe=SAFE), headers={"User-Agent": f"alexnet-cli/{__version__}"})
     try:
+        asked = request.Request(quote(url, safe=SAFE), headers={"User-Agent": f"alexnet-cli/{__version__}"})
         with _opener().open(asked, timeout=patience) as answer:
             content = _content(answer, largest, ends, deadline)
             kind = answer.headers.get_content_type()
     except HTTPError as error:
         error.close()
-        raise ImageError(f"the server answered {error.code} {error.reason}") from error
+        raise ImageError(f"the server answered {error.code} {' '.join(str(error.reason).split())}") from error
     except (OSError, HTTPException, ValueError) as error:
         cause = error.reason if isinstance(error, URLError) else error
         raise ImageError(_no_answer(cause, patience)) from error
