@@ -166,7 +166,7 @@ def writing(records: Sequence[bytes]) -> float:
         for record in records:
             writer.add([record], [], None)
         writer.add([], [("none", "the last")], None)
-        writer.finish(np.zeros(len(records), np.int32), {"count": len(records)})
+        writer.finish(np.zeros(len(records), np.int32), [""] * len(records), {"count": len(records)})
     return (time.perf_counter() - began) / len(records) * 1000
 
 

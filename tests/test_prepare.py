@@ -91,10 +91,13 @@ def refused(message: str, call: Callable[[], object], kind: type[AlexNetError] =
 
 
 def test_readable_without_the_package(prepared):
-    """Plain lmdb, json and Pillow read the store: contiguous keys, 256x256 JPEG pictures, labels, meta, and nothing else."""
+    """Plain lmdb, json and Pillow read the store: contiguous keys, 256x256 JPEG pictures, labels, names, meta, and nothing else."""
     with lmdb.open(str(prepared / "train"), readonly=True, lock=False) as environment, environment.begin() as transaction:
         values = dict(transaction.cursor())
     meta, labels = json.loads(values.pop(b"meta")), np.frombuffer(values.pop(b"labels"), "<i4")
+    names = zlib.decompress(values.pop(b"names")).decode().split("\0")
+    assert names.pop() == "" and len(set(names)) == 60
+    assert [meta["classes"][label] for label in labels] == [name.split("/")[1] for name in names]
     assert list(values) == [f"{index:08d}".encode() for index in range(60)]
     assert all(value.startswith(b"\xff\xd8") for value in values.values())
     assert np.bincount(labels).tolist() == [30, 25, 5]

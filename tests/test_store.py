@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import shutil
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,6 +84,28 @@ def test_entries(folder, images):
     assert [key for key, _ in entries] == [b"00000000", b"00000001", b"00000002", b"00000003", b"labels", b"meta", b"note"]
     assert [value for _, value in entries[:4]] == [image.tobytes() for image in images]
     assert entries[4][1] == np.array([0, 1, 1, 0], "<i4").tobytes()
+
+
+def test_names(folder):
+    """Names come back as they were, also one that is not UTF-8; a store that has none says so."""
+    assert Store(folder).names() is None
+    change(folder, b"names", zlib.compress(b"a.jpg\0b/\xe4.jpg\0b/c d.jpg\0n\nl.jpg\0"))
+    assert Store(folder).names() == ("a.jpg", os.fsdecode(b"b/\xe4.jpg"), "b/c d.jpg", "n\nl.jpg")
+
+
+@pytest.mark.parametrize(
+    ("packed", "message"),
+    [
+        (b"no zlib", '"names" in .* is damaged'),
+        (zlib.compress(b"a\0b\0c\0d"), '"names" in .* is damaged: the last name has no end'),
+        (zlib.compress(b"a\0b\0c\0"), "has 3 names for 4 records"),
+    ],
+)
+def test_damaged_names(folder, packed, message):
+    """Names that cannot be unpacked, or of another number, are refused."""
+    change(folder, b"names", packed)
+    with pytest.raises(StoreError, match=message):
+        Store(folder).names()
 
 
 def test_class_counts(tmp_path, images):

@@ -14,6 +14,7 @@ from tests.conftest import resize_disk
 from tests.stores import random_images
 
 IMAGES = random_images(6)
+NAMES = [f"train/{index}.png" for index in range(1000)]
 
 
 def meta(count: int) -> dict[str, object]:
@@ -41,11 +42,11 @@ def add(writer: StoreWriter, first: int, last: int) -> None:
 
 
 def test_finished_store_holds_nothing_else(tmp_path):
-    """A finished store has the records, labels and meta, no trace of its progress, and one file."""
+    """A finished store has the records, labels, names and meta, no trace of its progress, and one file."""
     with StoreWriter(tmp_path / "train", 6, commit_pictures=2) as writer:
         add(writer, 0, 6)
-        writer.finish(np.arange(6, dtype=np.int32) % 2, meta(6))
-    assert keys(tmp_path / "train") == [b"%08d" % index for index in range(6)] + [b"labels", b"meta"]
+        writer.finish(np.arange(6, dtype=np.int32) % 2, NAMES[:6], meta(6))
+    assert keys(tmp_path / "train") == [b"%08d" % index for index in range(6)] + [b"labels", b"meta", b"names"]
     assert os.listdir(tmp_path / "train") == ["data.mdb"]
     store = Store(tmp_path / "train")
     assert store.labels.tolist() == [0, 1, 0, 1, 0, 1]
@@ -68,7 +69,7 @@ def test_interruption_keeps_what_was_committed(tmp_path):
         assert writer.progress.rejected == [("bad.jpg", "it is bad")]
         assert writer.progress.sums.to_bytes() == sums_of(IMAGES[0]).to_bytes()
         add(writer, 1, 6)
-        writer.finish(np.zeros(6, np.int32), meta(6))
+        writer.finish(np.zeros(6, np.int32), NAMES[:6], meta(6))
     store = Store(tmp_path / "train")
     assert [store.record(index) for index in range(6)] == [image.tobytes() for image in IMAGES]
 
@@ -78,7 +79,7 @@ def test_checksum_of_all_records(tmp_path):
     with StoreWriter(tmp_path / "train", 3) as writer:
         writer.add([b"1234", b"567"], [], None)
         writer.add([b"89"], [], None)
-        writer.finish(np.zeros(3, np.int32), meta(3))
+        writer.finish(np.zeros(3, np.int32), NAMES[:3], meta(3))
     assert Store(tmp_path / "train").meta == {**meta(3), "checksum": "crc32:cbf43926"}
 
 
@@ -86,7 +87,7 @@ def test_checksum_of_few_bits(tmp_path):
     """A checksum that begins with zeros is written with them: the CRC-32 of no byte at all is eight zeros."""
     with StoreWriter(tmp_path / "train", 1) as writer:
         writer.add([b""], [], None)
-        writer.finish(np.zeros(1, np.int32), meta(1))
+        writer.finish(np.zeros(1, np.int32), NAMES[:1], meta(1))
     assert Store(tmp_path / "train").meta["checksum"] == "crc32:00000000"
 
 
@@ -98,7 +99,7 @@ def test_checksum_survives_interruptions(tmp_path, older):
             for record in b"123456789"[writer.progress.done : last]:
                 writer.add([bytes([record])], [], None)
             if last == 9:
-                writer.finish(np.zeros(9, np.int32), meta(9))
+                writer.finish(np.zeros(9, np.int32), NAMES[:9], meta(9))
         if older and last < 9:
             forget_checksum(tmp_path / "train")
     assert Store(tmp_path / "train").meta["checksum"] == "crc32:cbf43926"
@@ -127,7 +128,7 @@ def test_file_grows_with_its_content(tmp_path):
     with StoreWriter(tmp_path / "train", count, commit_pictures=50) as writer:
         for index in range(count):
             writer.add([IMAGES[index % 6].tobytes()], [], None)
-        writer.finish(np.zeros(count, np.int32), meta(count))
+        writer.finish(np.zeros(count, np.int32), NAMES[:count], meta(count))
     size = (tmp_path / "train/data.mdb").stat().st_size
     assert count * 196_608 < size < count * (196_608 + 4096) + 100_000
     store = Store(tmp_path / "train")
@@ -141,7 +142,7 @@ def test_torn_beginning(tmp_path, size):
     (tmp_path / "train/data.mdb").write_bytes(b"\0" * size)
     with StoreWriter(tmp_path / "train", 1) as writer:
         add(writer, 0, 1)
-        writer.finish(np.zeros(1, np.int32), meta(1))
+        writer.finish(np.zeros(1, np.int32), NAMES[:1], meta(1))
     assert len(Store(tmp_path / "train")) == 1
 
 
@@ -168,7 +169,7 @@ def test_full_disk(small_disk):
         assert writer.progress.done >= 2
         for index in range(writer.progress.done, 40):
             writer.add([IMAGES[index % 6].tobytes()], [], None)
-        writer.finish(np.zeros(40, np.int32), meta(40))
+        writer.finish(np.zeros(40, np.int32), NAMES[:40], meta(40))
     store = Store(small_disk / "train")
     assert all(store.record(index) == IMAGES[index % 6].tobytes() for index in range(40))
 

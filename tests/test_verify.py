@@ -87,7 +87,7 @@ def test_every_kind_of_damaged_record(val):
 
 
 def _checksum(folder: Path) -> str:
-    values = [value for key, value in Store(folder).entries() if key not in (b"labels", b"meta")]
+    values = [value for key, value in Store(folder).entries() if key not in (b"labels", b"meta", b"names")]
     return f"crc32:{zlib.crc32(b''.join(values)):08x}"
 
 
@@ -108,12 +108,12 @@ def test_gaps(val):
 
 
 def test_other_keys(val):
-    """A key that is neither a record nor labels nor meta is named, also one that is no text, and one of nine digits."""
+    """A key that is neither a record nor labels, names or meta is named, also one that is no text, and one of nine digits."""
     for key in (b"!progress", b"000000001", b"\xff\x00"):
         change(val, key, b"")
     found = verify(Store(val))
     assert found.unexpected == ("!progress", "000000001", "\\xff\\x00")
-    assert found.complaints == (f"{val}: 3 keys are neither a record nor labels nor meta: !progress, 000000001, \\xff\\x00",)
+    assert found.complaints == (f"{val}: 3 keys are neither a record nor labels, names or meta: !progress, 000000001, \\xff\\x00",)
 
 
 def test_first_five_are_named(tmp_path):

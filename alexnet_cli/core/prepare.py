@@ -274,10 +274,11 @@ def _finish(job: _Job, name: str, split: Split, writer: StoreWriter, order: NDAr
             f"none of the {progress.total} pictures in {job.source.path / split.folder} can be read",
             hint=_example(progress.rejected),
         )
-    labels = split.labels[[index for index in order if split.paths[index] not in rejected]]
+    kept = [index for index in order if split.paths[index] not in rejected]
+    labels = split.labels[kept]
     if name == "train":
         write_stats(job.out, progress.sums.stats())
-    writer.finish(labels, _meta(job, len(labels)))
+    writer.finish(labels, [split.paths[index] for index in kept], _meta(job, len(labels)))
     _warn(job, name, labels, len(rejected) + len(split.refused))
 
 

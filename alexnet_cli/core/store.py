@@ -1,6 +1,7 @@
 """A prepared split as an LMDB folder, and the statistics of the training set beside it; `docs/formats.md` is the contract.
 
-    data/train/    "00000000", "00000001", ... > the picture alone; "labels" > int32 each; "meta" > JSON, written last
+    data/train/    "00000000", "00000001", ... > the picture alone; "labels" > int32 each; "names" > where each came from;
+                   "meta" > JSON, written last
     data/val/      likewise, and data/test/ where there is one
     data/stats.safetensors
 
@@ -12,6 +13,7 @@ import mmap
 import os
 import threading
 import weakref
+import zlib
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ FORMATS = ("jpeg", "raw")
 SPLITS = ("train", "val", "test")
 OTHER_NAMES = {"validation": "val"}
 LABELS_KEY = b"labels"
+NAMES_KEY = b"names"
 META_KEY = b"meta"
 PROGRESS_KEY = b"!progress"  # only while a store is written; "!" sorts before the digits, so that records can be appended
 SUMS_KEY = b"!sums"
@@ -63,6 +66,19 @@ def record_key(index: int) -> bytes:
 def checksum_text(crc: int) -> str:
     """Return how `meta` writes the CRC-32 of all records, in the order of their keys."""
     return f"crc32:{crc:08x}"
+
+
+def pack_names(names: Iterable[str]) -> bytes:
+    """Return names as a store keeps them: UTF-8, a zero byte after each, packed by zlib."""
+    return zlib.compress(b"".join(name.encode("utf-8", "surrogateescape") + b"\0" for name in names))
+
+
+def unpack_names(packed: bytes) -> tuple[str, ...]:
+    """Undo `pack_names`; raises zlib.error or ValueError."""
+    texts = zlib.decompress(packed).split(b"\0")
+    if texts.pop() != b"":
+        raise ValueError("the last name has no end")
+    return tuple(text.decode("utf-8", "surrogateescape") for text in texts)
 
 
 class Store:
@@ -102,6 +118,23 @@ class Store:
     def __reduce__(self) -> tuple[Any, ...]:
         # The environment cannot travel: whoever unpickles opens its own.
         return partial(Store, sequential=self.sequential), (self.folder,)
+
+    def names(self) -> tuple[str, ...] | None:
+        """Return the path of every picture inside the source that it came from; None in stores of versions that kept none.
+
+        Such as "ILSVRC2012_img_val.tar/ILSVRC2012_val_00000001.JPEG", with forward slashes; a name that is not UTF-8 keeps its
+        bytes as `os.fsdecode` does. Raises StoreError when they are damaged.
+        """
+        packed = self._get(NAMES_KEY)
+        if packed is None:
+            return None
+        try:
+            names = unpack_names(packed)
+        except (zlib.error, ValueError) as error:
+            raise StoreError(f'"names" in {self.folder} is damaged: {error}', hint=REBUILD) from error
+        if len(names) != len(self):
+            raise StoreError(f"{self.folder} has {len(names)} names for {len(self)} records", hint=REBUILD)
+        return names
 
     def record(self, index: int) -> bytes:
         """Return the stored picture as it is, a JPEG file or raw bytes; raises IndexError outside 0 to len - 1."""

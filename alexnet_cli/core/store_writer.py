@@ -1,7 +1,7 @@
 """Writes one store record by record, durable in steps, so that a killed `prepare` loses the last step at most.
 
 Each commit is one LMDB transaction that holds the new records and how far the work has come. The transaction that ends the
-work removes the progress and puts labels and then meta: a store with meta is complete.
+work removes the progress and puts labels, names and then meta: a store with meta is complete.
 """
 
 import errno
@@ -26,10 +26,12 @@ from alexnet_cli.core.store import (
     HEAD_BYTES,
     LABELS_KEY,
     META_KEY,
+    NAMES_KEY,
     PROGRESS_KEY,
     REBUILD,
     SUMS_KEY,
     checksum_text,
+    pack_names,
     record_key,
     refuse_cut_short,
 )
@@ -94,11 +96,12 @@ class StoreWriter:
             sums = self.progress.sums
             self._commit({PROGRESS_KEY: self._progress_text(), SUMS_KEY: sums.to_bytes() if sums.count else None})
 
-    def finish(self, labels: NDArray[np.int32], meta: dict[str, Any]) -> None:
-        """Write what is left, the labels and the meta with the records' checksum, which makes the store complete."""
-        assert len(labels) == self.progress.records == meta["count"]
+    def finish(self, labels: NDArray[np.int32], names: Sequence[str], meta: dict[str, Any]) -> None:
+        """Write what is left, labels, names, and the meta with the records' checksum, which makes the store complete."""
+        assert len(labels) == len(names) == self.progress.records == meta["count"]
         meta = {**meta, "checksum": checksum_text(self.progress.checksum)}
-        self._commit({PROGRESS_KEY: None, SUMS_KEY: None, LABELS_KEY: labels.astype("<i4").tobytes(), META_KEY: _json(meta)})
+        ending = {LABELS_KEY: labels.astype("<i4").tobytes(), NAMES_KEY: pack_names(names), META_KEY: _json(meta)}
+        self._commit({PROGRESS_KEY: None, SUMS_KEY: None, **ending})
 
     def _read_progress(self, total: int) -> Progress:
         with self._environment.begin() as transaction:

@@ -22,7 +22,7 @@ from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.errors import ImageError, StoreError
 from alexnet_cli.core.images import decode_record
 from alexnet_cli.core.reports import Reporter
-from alexnet_cli.core.store import LABELS_KEY, META_KEY, STATS_FILE, Stats, Store, checksum_text, read_stats
+from alexnet_cli.core.store import LABELS_KEY, META_KEY, NAMES_KEY, STATS_FILE, Stats, Store, checksum_text, read_stats
 from alexnet_cli.core.sums import PixelSums
 
 CHUNK = 16  # records a task
@@ -131,7 +131,7 @@ class _Walk:
         self._note_missing(range(expected, count))
 
     def _note_other(self, key: bytes) -> None:
-        if key not in (LABELS_KEY, META_KEY):
+        if key not in (LABELS_KEY, NAMES_KEY, META_KEY):
             self.unexpected.append(repr(key)[2:-1])  # whatever is in it, it prints
 
     def _note_missing(self, indices: range) -> None:
@@ -242,7 +242,7 @@ def _complaints(store: Store, damaged: Sequence[Damage], unexpected: Sequence[st
             lines.append(f"{store.folder}: {counted} {kind}: {_named([str(damage.record) for damage in some])}{detail}")
     if unexpected:
         counted = "1 key is" if len(unexpected) == 1 else f"{len(unexpected):,} keys are"
-        lines.append(f"{store.folder}: {counted} neither a record nor labels nor meta: {_named(unexpected)}")
+        lines.append(f"{store.folder}: {counted} neither a record nor labels, names or meta: {_named(unexpected)}")
     return lines
 
 
