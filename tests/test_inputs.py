@@ -51,7 +51,7 @@ def test_folder_is_walked_in_order(place):
 def test_patterns(place):
     """A pattern gives what it fits, sorted, once; folders that fit are walked; a file of that very name goes first."""
     assert names("photos/*.[jP]*") == ["photos/a.PNG", "photos/b.jpg"]
-    assert names("photos/**") == names("photos")[:-1] + ["photos/no ending", "photos/note.txt"]
+    assert names("photos/**") == [*names("photos")[:-1], "photos/no ending", "photos/note.txt"]
     assert names(f"{place}/photos/*/er/*") == [f"{place}/photos/deep/er/c.webp"]
     assert names("photos/.h*") == ["photos/.hid/e.jpg", "photos/.hidden.jpg"]
     assert names("photos/**/*.bmp") == ["photos/deep/x.jpg/d.bmp"]

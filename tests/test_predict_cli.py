@@ -61,7 +61,7 @@ def process(weights: Path, *arguments: str | bytes, **options: object) -> subpro
     """Start the command in a process of its own."""
     command = [sys.executable, "-m", "alexnet_cli", "predict", *arguments, "--weights", str(weights), "--crops", "1"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0, **options}
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes)  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes)  # type: ignore[call-overload]
 
 
 def paths(lines: Sequence[str]) -> list[str]:
@@ -146,7 +146,7 @@ def test_list_on_stdin(predict):
 
 def test_names_of_every_kind(place, weights):
     """Names with line ends and bytes that are no UTF-8 are printed so that they can be told apart, and come back from JSON."""
-    odd = [b"photos/line\nend.png", b"photos/byte\xff.png", "photos/\x1b[31mred.png".encode()]
+    odd = [b"photos/line\nend.png", b"photos/byte\xff.png", b"photos/\x1b[31mred.png"]
     for name in odd:
         Path(os.fsdecode(name)).write_bytes(JPEG)
     with process(weights, *odd) as plain, process(weights, *odd, "--jsonl") as lines, process(weights, *odd, "--csv") as table:

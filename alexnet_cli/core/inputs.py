@@ -130,7 +130,7 @@ class StoredPictures:
 
     def __iter__(self) -> Iterator[Input]:
         store = self.store
-        names = getattr(store, "names", lambda: None)()  # None in stores of versions that kept none
+        names = store.names()
         for index in range(len(store)):
             label = int(store.labels[index])
             truth = store.classes[label] if 0 <= label < len(store.classes) else None

@@ -31,10 +31,11 @@ def prepare_to_draw() -> None:
 
 
 def draw_panel(predictions: "Sequence[Prediction]", path: Path) -> None:
-    """Draw pictures in rows of four, more than twelve in rows of six, each above its true class or else its name, and the bars of its five most probable classes.
+    """Draw pictures, each above its true class or else its name, and the bars of its five most probable classes.
 
-    predictions: those that carry an image, MOST_PICTURES at most. path: .png, .svg or .pdf; its ending decides. A bar is as long
-    as its class is probable; that of the true class is orange and bold. Raises AlexNetError as `save_figure`.
+    In rows of four, or of six where there are more than twelve. predictions: those that carry an image, MOST_PICTURES at most.
+    path: .png, .svg or .pdf; its ending decides. A bar is as long as its class is probable; that of the true class is orange and
+    bold. Raises AlexNetError as `save_figure`.
     Source: paper, figure 4, left.
     """
     columns = min(COLUMNS if len(predictions) <= MANY else MORE_COLUMNS, len(predictions))
