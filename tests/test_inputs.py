@@ -8,7 +8,8 @@ from PIL import Image
 
 from alexnet_cli.core.errors import ImageError
 from alexnet_cli.core.inputs import Inputs, StoredPictures, find_pictures, given
-from tests.pictures import photo, saved
+from alexnet_cli.core.store import open_store
+from tests.pictures import CLASSES, photo, prepared, saved
 from tests.stores import random_images, write_store
 
 JPEG = saved(photo(20, 10), "JPEG")
@@ -142,7 +143,7 @@ def test_pipe_is_read_once(tmp_path):
 
 def test_endless_device_is_given_up(monkeypatch):
     """What has no end is refused at the limit."""
-    monkeypatch.setattr("alexnet_cli.core.inputs.LARGEST_PICTURE", 1000)
+    monkeypatch.setattr("alexnet_cli.core.input_places.LARGEST_PICTURE", 1000)
     assert reason("/dev/zero") == "too large: more than 1,000 bytes"
 
 
@@ -179,3 +180,11 @@ def test_store_gives_its_pictures_and_classes(tmp_path):
     assert [(one.name, one.truth) for one in inputs] == [("00000000", "dog"), ("00000001", None)]
     for one, image in zip(inputs, images, strict=True):
         np.testing.assert_array_equal(np.asarray(one.place.read()), image)
+
+
+def test_store_gives_the_names_that_it_keeps(tmp_path):
+    """Pictures of a store that `prepare` made are called as in its source, each with its own class, whatever their order."""
+    inputs = list(StoredPictures(open_store(prepared(tmp_path, CLASSES), "train")))
+    expected = sorted(path.relative_to(tmp_path / "source").as_posix() for path in (tmp_path / "source" / "train").rglob("*.jpg"))
+    assert sorted(one.name for one in inputs) == expected
+    assert all(one.truth == one.name.split("/")[1] for one in inputs)

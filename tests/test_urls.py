@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 
+from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import ImageError
+from alexnet_cli.core.predict import Failure, Model, Prediction
 from alexnet_cli.core.urls import fetch
 from tests.pictures import photo, saved
+from tests.test_predict import tiny_weights
 
 PICTURE = saved(photo(20, 10), "JPEG")
 
@@ -137,3 +141,12 @@ def test_addresses_that_lead_nowhere(url):
     """An address without a server, and a malformed one, are refused with a reason."""
     with pytest.raises(ImageError, match=r"cannot be fetched: \w"):
         fetch(url)
+
+
+def test_addresses_are_pictures_like_others(server):
+    """Among pictures an address is answered, and a bad one is a failure in its place, which does not stop the rest."""
+    urls = [f"{server}/good.jpg", f"{server}/missing", f"{server}/moved"]
+    answers = Model(tiny_weights(), torch.device("cpu"), Precision("fp32")).predict(urls, crops=1)
+    assert [answer.path for answer in answers] == urls
+    assert [type(answer) for answer in answers] == [Prediction, Failure, Prediction]
+    assert isinstance(answers[1], Failure) and answers[1].reason == "the server answered 404 Not Found"

@@ -89,29 +89,18 @@ def predict(
         only_stdin=files_from == STDIN and STDIN in (images or []),
     )
     with running(quiet=quiet, debug=debug) as reporter:
-        from alexnet_cli.core import checkpoint, devices
-        from alexnet_cli.core.panel import MOST_PICTURES, prepare_to_draw
-        from alexnet_cli.core.predict import Model
-
-        if panel:
-            prepare_to_draw()
-        path = checkpoint.resolve_weights(weights, runs)
-        reporter.note(f"weights: {path}")
-        where = devices.choose_device(device.value)
-        arithmetic = devices.choose_precision(precision.value, where)
-        devices.settle(arithmetic, where)
-        model = Model(checkpoint.load_weights(path), where, arithmetic)
+        num_images = _images_for(panel)
+        model = _load(weights, runs, device, precision, reporter)
         lines = _lines_of(submission, devkit, model)
         inputs = _inputs(images or [], files_from, null, data, split)
-        total = len(inputs) if isinstance(inputs, Sized) else None if quiet else inputs.count()
         answers = model.stream(
             _with_truth(inputs, model) if truth is Truth.FOLDER else inputs,
             top=max(top, SHOWN) if panel or submission else top,
             crops=int(crops.value) if crops else None,
             batch_size=batch_size,
             workers=workers,
-            num_images=MOST_PICTURES if panel else 0,
-            total=total,
+            num_images=num_images,
+            total=len(inputs) if isinstance(inputs, Sized) else None if quiet else inputs.count(),
             # On a terminal the answers themselves show the progress, and a bar would get in their way.
             reporter=Reporter() if is_terminal(sys.stdout) and not submission else reporter,
         )
@@ -119,9 +108,7 @@ def predict(
         if lines and submission:
             _submit(lines, tally.predictions(answers), submission, reporter)
         else:
-            with _printer(as_json, as_jsonl, as_csv) as printer:
-                for prediction in tally.predictions(answers):
-                    printer.add(replace(prediction, predictions=prediction.predictions[:top]))
+            _print(tally.predictions(answers), top, _printer(as_json, as_jsonl, as_csv))
         if panel:
             _draw(tally, panel, reporter)
         tally.end()
@@ -140,6 +127,18 @@ def _refuse_contradictions(
         raise typer.BadParameter("--json, --jsonl, --csv and --submission exclude each other")
     if submission != devkit:
         raise typer.BadParameter("--submission and --devkit belong together: the kit numbers the challenge's classes")
+
+
+def _load(weights: str | None, runs: Path, device: Device, precision: Precision, reporter: Reporter) -> "Model":
+    from alexnet_cli.core import checkpoint, devices
+    from alexnet_cli.core.predict import Model
+
+    path = checkpoint.resolve_weights(weights, runs)
+    reporter.note(f"weights: {path}")
+    where = devices.choose_device(device.value)
+    arithmetic = devices.choose_precision(precision.value, where)
+    devices.settle(arithmetic, where)
+    return Model(checkpoint.load_weights(path), where, arithmetic)
 
 
 def _inputs(images: Sequence[str], files_from: str | None, null: bool, data: Path | None, split: str) -> "Inputs | StoredPictures":
@@ -176,6 +175,22 @@ def _submit(lines: "Submission", predictions: "Iterable[Prediction]", path: Path
     if missing:
         reporter.warn(f"no picture for {missing:,} of these numbers: their lines are {lines.filler}")
     print(path)
+
+
+def _images_for(panel: Path | None) -> int:
+    """Return how many pictures a panel will show; raises AlexNetError where it could not be drawn."""
+    if panel is None:
+        return 0
+    from alexnet_cli.core.panel import MOST_PICTURES, prepare_to_draw
+
+    prepare_to_draw()
+    return MOST_PICTURES
+
+
+def _print(predictions: "Iterable[Prediction]", top: int, printer: TextPrinter) -> None:
+    with printer:
+        for prediction in predictions:
+            printer.add(replace(prediction, predictions=prediction.predictions[:top]))
 
 
 def _printer(as_json: bool, as_jsonl: bool, as_csv: bool) -> TextPrinter:
