@@ -213,6 +213,9 @@ def test_prepared_pictures(predict, place):
     assert [answer["truth"]["class"] if "truth" in answer else None for answer in answers] == ["n03", None, "n01"]
     code, out, err = predict("--data", "data")
     assert (code, out) == (1, "") and "data has no split test, only val" in err
+    write_store(place / "data" / "test", [bytes(32 * 32 * 3)], [-1], CLASSES, size=32)
+    code, out, err = predict("--data", "data")
+    assert (code, out) == (1, "") and "data/test has pictures of 32x32, recipe tiny expects 256x256" in err
 
 
 @pytest.mark.parametrize(

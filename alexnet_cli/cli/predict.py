@@ -92,7 +92,7 @@ def predict(
         num_images = _images_for(panel)
         model = _load(weights, runs, device, precision, reporter)
         lines = _lines_of(submission, devkit, model)
-        inputs = _inputs(images or [], files_from, null, data, split)
+        inputs = _stored(data, split, model) if data else _named(images or [], files_from, null)
         answers = model.stream(
             _with_truth(inputs, model) if truth is Truth.FOLDER else inputs,
             top=max(top, SHOWN) if panel or submission else top,
@@ -141,14 +141,20 @@ def _load(weights: str | None, runs: Path, device: Device, precision: Precision,
     return Model(checkpoint.load_weights(path), where, arithmetic)
 
 
-def _inputs(images: Sequence[str], files_from: str | None, null: bool, data: Path | None, split: str) -> "Inputs | StoredPictures":
-    from alexnet_cli.core.inputs import Inputs, StoredPictures
+def _named(images: Sequence[str], files_from: str | None, null: bool) -> "Inputs":
+    from alexnet_cli.core.inputs import Inputs
 
-    if data is not None:
-        from alexnet_cli.core.store import open_store
-
-        return StoredPictures(open_store(data, split, sequential=True))
     return Inputs(images, files_from, null, cast(BufferedIOBase, sys.stdin.buffer))
+
+
+def _stored(data: Path, split: str, model: "Model") -> "StoredPictures":
+    from alexnet_cli.core.batches import require_size
+    from alexnet_cli.core.inputs import StoredPictures
+    from alexnet_cli.core.store import open_store
+
+    store = open_store(data, split, sequential=True)
+    require_size(store, model.weights.recipe)
+    return StoredPictures(store)
 
 
 def _with_truth(inputs: "Iterable[Input]", model: "Model") -> "Iterator[Input]":
