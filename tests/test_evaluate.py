@@ -13,11 +13,13 @@ from alexnet_cli.core.architecture import parameter_shapes
 from alexnet_cli.core.checkpoint import Weights, build_network
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import DataError, StoreError
-from alexnet_cli.core.evaluate import Evaluation, evaluate, match_classes, score
+from alexnet_cli.core.evaluate import evaluate
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.scoring import Evaluation, score
 from alexnet_cli.core.store import Store
 from alexnet_cli.core.towers import Layout
+from alexnet_cli.core.truths import match_classes
 from tests.networks import on_ranks
 from tests.stores import write_store
 
@@ -255,7 +257,8 @@ def test_other_classes(tmp_path, images, classes, message):
     store = write_store(tmp_path / "val", images[:1], [0], classes)
     with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'val'} {message}")) as caught:
         run([store], tiny_weights())
-    assert caught.value.hint == "evaluate on data that was prepared with the same classes"
+    lacks = set(classes) < set(CLASSES)
+    assert ("--restrict-classes" in caught.value.hint) == lacks
 
 
 def test_pictures_without_labels(tmp_path, images):
@@ -284,9 +287,8 @@ def test_damaged_record(tmp_path, images):
 
 def score_one(probabilities: list[float], truth: int, top_k: int = 5) -> list[float]:
     """Loss, top-1 credit and top-k credit of one image."""
-    count, *figures = score(torch.tensor([probabilities]), torch.tensor([truth]), top_k).tolist()
-    assert count == 1
-    return figures
+    _, *figures = score(torch.tensor([probabilities]), torch.tensor([[truth]]), top_k)
+    return [float(figure) for figure in figures]
 
 
 @pytest.mark.parametrize(
@@ -327,11 +329,32 @@ def test_knowing_nothing_is_chance():
     assert score_one([1 / 1000] * 1000, 17) == pytest.approx([np.log(1000), 0.001, 0.005])
 
 
-def test_sums_over_images():
-    """Several images' losses and credits add up, and the images are counted."""
+def test_each_image_has_its_own():
+    """Several images' probabilities of the truth, losses and credits come one by one."""
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
-    found = score(probabilities, torch.tensor([0, 2]), 2).tolist()
-    assert found == pytest.approx([2, -np.log(0.7) - np.log(0.3), 1, 2], rel=1e-6)
+    truth, loss, top1, top2 = score(probabilities, torch.tensor([[0], [2]]), 2)
+    assert truth.tolist() == pytest.approx([0.7, 0.3]) and loss.tolist() == pytest.approx([-np.log(0.7), -np.log(0.3)])
+    assert top1.tolist() == [1, 0] and top2.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "right", "top1", "top2"),
+    [
+        ([0.5, 0.3, 0.1, 0.1], [0, 3], 1, 1),
+        ([0.5, 0.3, 0.1, 0.1], [1, 3], 0, 1),
+        ([0.4, 0.4, 0.1, 0.1], [0, 1], 1, 1),  # whichever of the two comes first is right
+        ([0.25, 0.25, 0.25, 0.25], [1, 2], 2 / 4, 1 - (2 / 4) * (1 / 3)),  # both places wrong: 2 of 4, then 1 of 3
+        ([0.4, 0.2, 0.2, 0.2], [1, 2], 0, 2 / 3),
+        ([0.4, 0.3, 0.2, 0.1], [-1, -1], 0, 0),  # nobody knows what is right
+    ],
+)
+def test_several_right_classes_by_hand(probabilities, right, top1, top2):
+    """Where several classes are right each will do, also among equals, and the loss is that of their sum."""
+    truth, loss, *credits = (float(value) for value in score(torch.tensor([probabilities]), torch.tensor([right]), 2))
+    assert credits == pytest.approx([top1, top2])
+    expected = sum(probabilities[k] for k in right if k >= 0)
+    assert truth == pytest.approx(expected)
+    assert loss == pytest.approx(-np.log(expected) if expected else 0.0)
 
 
 def test_certain_and_wrong_has_a_finite_loss():

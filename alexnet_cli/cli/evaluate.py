@@ -1,5 +1,6 @@
 """`alexnet evaluate`: the error of trained weights on prepared pictures."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,12 +22,16 @@ from alexnet_cli.cli.options import (
     RunsOption,
     WorkersOption,
 )
-from alexnet_cli.cli.render import duration, percent, print_facts, print_json
+from alexnet_cli.cli.render import duration, percent, print_facts, print_json, print_table
+from alexnet_cli.core.intervals import wilson_interval
+from alexnet_cli.core.published import IMAGES, is_ilsvrc2012_val, published_rows
 
 if TYPE_CHECKING:
-    from alexnet_cli.core.evaluate import Evaluation
+    from alexnet_cli.core.assess import Assessment
+    from alexnet_cli.core.confusion import ClassResult
 
 SPLITS = ("train", "val", "test")
+SHOWN = 3  # classes and pairs in the summary
 
 
 def check_splits(value: str) -> str:
@@ -38,16 +43,55 @@ def check_splits(value: str) -> str:
     return ",".join(names)
 
 
+def _check_tuning(value: str | None) -> str | None:
+    return value if value is None else check_splits(value)
+
+
 def evaluate(
     weights: Annotated[
-        str | None,
-        typer.Argument(metavar="WEIGHTS", help="Weights file, or a run or its name.", show_default="the best of the newest run"),
+        list[str] | None,
+        typer.Argument(
+            metavar="WEIGHTS",
+            help="Weights file, or a run or its name; several are an ensemble.",
+            show_default="the best of the newest run",
+        ),
     ] = None,
     data: DataOption = Path("data"),
     split: Annotated[
         str, typer.Option("--split", help="train, val or test, or several with commas between.", callback=check_splits)
     ] = "val",
     crops: CropsOption = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels", help="Other labels than the store's: CSV with picture,label, or ReaL's JSON.", show_default="the store's"
+        ),
+    ] = None,
+    restrict_classes: Annotated[
+        bool, typer.Option("--restrict-classes", help="Let the network choose among the data's classes alone, if these are fewer.")
+    ] = False,
+    tune_weights: Annotated[
+        str | None,
+        typer.Option(
+            "--tune-weights",
+            metavar="SPLIT",
+            help="Search what each member counts on this split.",
+            callback=_check_tuning,
+            show_default="all count alike",
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", help="Write the answers about each picture: .csv or .parquet.", show_default="not written"),
+    ] = None,
+    per_class: Annotated[
+        Path | None, typer.Option("--per-class", help="Write the errors of each class: .csv.", show_default="not written")
+    ] = None,
+    confusion: Annotated[
+        Path | None,
+        typer.Option("--confusion", help="Draw what is mistaken for what: .png, .svg or .pdf.", show_default="not drawn"),
+    ] = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs to share the pictures among; torchrun's are recognised.")] = 1,
     runs: RunsOption = Path("runs"),
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.AUTO,
@@ -59,51 +103,188 @@ def evaluate(
 ) -> None:
     """Measure the error of trained weights.
 
-    Ten views of each picture are taken, and their probabilities averaged.
+    Ten views of each picture are taken, and their probabilities averaged; those of several weights too, as the paper's 5 and 7
+    CNNs. Intervals are of 95 %.
     """
     with running(quiet=quiet, debug=debug) as reporter:
-        from alexnet_cli.core import checkpoint, devices
-        from alexnet_cli.core.evaluate import evaluate as measure
-        from alexnet_cli.core.store import open_store
+        from alexnet_cli.core.answer_files import require_writable_table
+        from alexnet_cli.core.assess import AssessOptions, assess
+        from alexnet_cli.core.checkpoint import resolve_weights
+        from alexnet_cli.core.plot import require_matplotlib
 
-        path = checkpoint.resolve_weights(weights, runs)
-        reporter.note(f"weights: {path}")
-        loaded = checkpoint.load_weights(path)
-        stores = [open_store(data, name, sequential=True) for name in split.split(",")]
-        where = devices.choose_device(device.value)
-        arithmetic = devices.choose_precision(precision.value, where)
-        devices.settle(arithmetic, where)
-        evaluation = measure(
-            checkpoint.build_network(loaded, where, arithmetic),
-            loaded.mean,
-            stores,
-            classes=loaded.classes,
+        for table in (predictions, per_class):
+            if table:
+                require_writable_table(table)
+        if confusion:
+            require_matplotlib()
+        paths = tuple(resolve_weights(name, runs) for name in weights or (None,))
+        for path in paths:
+            reporter.note(f"weights: {path}")
+        options = AssessOptions(
+            weights=paths,
+            data=data,
+            splits=tuple(split.split(",")),
             crops=int(crops.value) if crops else None,
-            device=where,
-            precision=arithmetic,
+            device=device.value,
+            precision=precision.value,
+            gpus=gpus,
             batch_size=batch_size,
             workers=workers,
-            reporter=reporter,
+            labels=labels,
+            restrict_classes=restrict_classes,
+            tune_on=tuple(tune_weights.split(",")) if tune_weights else (),
         )
-        result = _result(evaluation, path, data, split, len(loaded.classes))
+        found = assess(options, reporter)
+        if found is None:  # rank 0 speaks for all that torchrun has started
+            return
+        if set(options.tune_on) & set(options.splits):
+            reporter.warn("the ensemble was tuned on the pictures that it is tested on: its error is better than on others")
+        classes = _write_files(found, predictions, per_class, confusion)
+        result = _result(found, options, classes)
         print_json(result) if as_json else _print(result)
 
 
-def _result(evaluation: "Evaluation", weights: Path, data: Path, split: str, classes: int) -> dict[str, Any]:
-    return {**asdict(evaluation), "classes": classes, "weights": str(weights), "data": str(data), "split": split}
+def _write_files(found: "Assessment", predictions: Path | None, per_class: Path | None, confusion: Path | None) -> dict[str, Any]:
+    """Write what was asked for; return the results of classes and the pairs mistaken most."""
+    from alexnet_cli.core.answer_files import write_class_results, write_predictions
+    from alexnet_cli.core.confusion import attributed, class_results, confused_pairs, count_confusions, draw_confusions
+    from alexnet_cli.core.plot import save_figure
+
+    named_N = found.answers.named_NT[:, 0]
+    truth_N = attributed(found.right_NL, named_N)
+    counts_KK = count_confusions(truth_N, named_N, len(found.classes))
+    results = class_results(counts_KK, truth_N, (found.answers.top1_N, found.answers.top5_N), found.classes, found.words)
+    if predictions:
+        write_predictions(predictions, found)
+    if per_class:
+        write_class_results(per_class, results)
+    if confusion:
+        save_figure(draw_confusions(counts_KK, found.words), confusion)
+    pairs = [
+        {"class": found.classes[pair.truth], "named": found.classes[pair.named], "images": pair.count, "share": pair.share}
+        for pair in confused_pairs(counts_KK, 10)
+    ]
+    ordered = sorted(results, key=lambda result: (result.top1_error, result.class_id))
+    return {"classes": ordered, "confused": pairs}
+
+
+def _result(found: "Assessment", options: Any, classes: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON document: the figures of all together, then the members' and the classes'."""
+    splits = list(options.splits)
+    published = is_ilsvrc2012_val(found.classes, splits) and not options.labels
+    members = [
+        {"weights": str(path), "coefficient": share, **_figures(one)}
+        for path, share, one in zip(options.weights, found.coefficients, found.members, strict=True)
+    ]
+    return {
+        **_figures(found.evaluation),
+        "seconds": found.evaluation.seconds,
+        "classes": len(found.classes),
+        "weights": ", ".join(str(path) for path in options.weights),
+        "data": str(options.data),
+        "split": ",".join(splits),
+        "labels": str(options.labels) if options.labels else None,
+        "tuned_on": ",".join(options.tune_on) or None,
+        "members": members,
+        "best_classes": [_class(one) for one in classes["classes"][:SHOWN]],
+        "worst_classes": [_class(one) for one in classes["classes"][::-1][:SHOWN]],
+        "confused": classes["confused"],
+        "expected_images": IMAGES if published else None,
+        "published": [asdict(row) for row in published_rows(found.evaluation.crops)] if published else [],
+    }
+
+
+def _figures(evaluation: Any) -> dict[str, Any]:
+    errors = {name: getattr(evaluation, name) for name in ("top1_error", "top5_error")}
+    intervals = {name.replace("error", "interval"): wilson_interval(error, evaluation.images) for name, error in errors.items()}
+    return {
+        "images": evaluation.images,
+        "crops": evaluation.crops,
+        **errors,
+        **intervals,
+        "top_k": evaluation.top_k,
+        "loss": evaluation.loss,
+    }
+
+
+def _class(one: "ClassResult") -> dict[str, Any]:
+    return {"class": one.class_id, "name": one.name, "images": one.images, "top1_error": one.top1_error}
+
+
+# Text ------------------------------------------------------------------------------------------------------------------------
 
 
 def _print(result: dict[str, Any]) -> None:
     top_k = result["top_k"]
     fewer = "" if top_k == 5 else f"  (top-{top_k}: there are only {result['classes']} classes)"
+    labels = f", labels of {result['labels']}" if result["labels"] else ""
     print_facts(
         [
-            ("images", f"{result['images']:,} of {result['data']}, {result['split']}"),
+            ("images", f"{result['images']:,} of {result['data']}, {result['split']}{labels}"),
             ("views", f"{result['crops']} of each picture"),
-            ("top-1 error", percent(result["top1_error"])),
-            (f"top-{top_k} error", percent(result["top5_error"]) + fewer),
+            ("top-1 error", _with_interval(result, "top1")),
+            (f"top-{top_k} error", _with_interval(result, "top5") + fewer),
             ("loss", f"{result['loss']:.4f}"),
+            *_classes(result),
             ("time", duration(result["seconds"])),
             ("weights", result["weights"]),
         ]
     )
+    _print_members(result)
+    _print_published(result)
+
+
+def _with_interval(figures: dict[str, Any], top: str) -> str:
+    low, high = figures[f"{top}_interval"]
+    return f"{percent(figures[f'{top}_error'])}  ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _classes(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the classes that are named best and worst, and what is mistaken most, where there is something to compare."""
+    if result["classes"] < 2 * SHOWN:
+        return []
+    rows = [(kind, _listed(result[f"{kind}_classes"])) for kind in ("best", "worst")]
+    facts = [(f"{kind} classes", text) for kind, text in rows]
+    if result["confused"]:
+        pairs = [f"{pair['class']} named {pair['named']} ({pair['images']:,})" for pair in result["confused"][:SHOWN]]
+        facts.append(("mistaken most", ", ".join(pairs)))
+    return facts
+
+
+def _listed(classes: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(f"{one['name'].split(',')[0]} {percent(one['top1_error'])}" for one in classes)
+
+
+def _print_members(result: dict[str, Any]) -> None:
+    members = result["members"]
+    if len(members) < 2:
+        return
+    how = f"tuned on {result['tuned_on']}" if result["tuned_on"] else "averaged"
+    together = {**result, "weights": f"all together, {how}", "coefficient": 1.0}
+    rows = [
+        (
+            one["weights"],
+            f"{one['coefficient']:.3f}",
+            _with_interval(one, "top1"),
+            _with_interval(one, "top5"),
+            f"{one['loss']:.4f}",
+        )
+        for one in [*members, together]
+    ]
+    print()
+    print_table(("weights", "counts", "top-1 error", f"top-{result['top_k']} error", "loss"), rows)
+
+
+def _print_published(result: dict[str, Any]) -> None:
+    """Put what was published beside it, or say why the two cannot be compared."""
+    if not result["published"]:
+        return
+    print()
+    if result["images"] != result["expected_images"]:
+        print(
+            f"{result['images']:,} pictures, not ILSVRC-2012's {IMAGES:,} for validation: not to be compared with published results"
+        )
+        return
+    rows = [("these weights", percent(result["top1_error"]), percent(result["top5_error"]))]
+    rows += [(row["name"], percent(row["top1_error"]), percent(row["top5_error"])) for row in result["published"]]
+    print_table(("ILSVRC-2012 validation", "top-1 error", "top-5 error"), rows)

@@ -158,7 +158,7 @@ def _stored(data: Path, split: str, model: "Model") -> "StoredPictures":
 
 
 def _with_truth(inputs: "Iterable[Input]", model: "Model") -> "Iterator[Input]":
-    from alexnet_cli.core.truth import from_folders
+    from alexnet_cli.core.folder_truth import from_folders
 
     return from_folders(inputs, model.weights.classes, model.weights.words)
 

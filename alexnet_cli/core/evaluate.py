@@ -1,10 +1,11 @@
-"""How often a network is wrong: ten views of each picture, their probabilities averaged (paper 4.1, 6).
+"""How often networks are wrong: ten views of each picture, their probabilities averaged (paper 4.1, 6).
 
-Legend: B images, V views, C channels, H, W stored size, K classes.
+Legend: M networks, N pictures of the stores, B of a batch, V views, C channels, H, W stored size, K classes, L right classes of a
+picture.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,31 +15,26 @@ from torch import Tensor
 
 from alexnet_cli.core.batches import require_size, stored_batches
 from alexnet_cli.core.devices import Precision
-from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.scoring import TOP, Answers, Evaluation, Tally
 from alexnet_cli.core.store import Store
+from alexnet_cli.core.truths import match_classes, stored_truths
 from alexnet_cli.core.views import num_views, test_views
-
-TOP = 5  # paper 2: the truth is among the five most probable
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What one pass over all images measured.
+class Member:
+    """A network that answers. mean_CHW: float32 (3, H, W), RGB, 0-255.
 
-    crops: views of each image. top1_error, top5_error: fractions 0-1; the latter counts the `top_k` most probable classes,
-    which are fewer than five where there are fewer classes. loss: mean of -log of the truth's averaged probability, nats.
+    outputs: which of its outputs stand for the classes that are asked for, in their order, int64 (K,); None for all as they are.
     """
 
-    images: int
-    crops: int
-    top1_error: float
-    top5_error: float
-    top_k: int
-    loss: float
-    seconds: float
+    network: AlexNet
+    mean_CHW: Tensor
+    recipe: Recipe
+    outputs: Tensor | None = None
 
 
 def evaluate(
@@ -66,20 +62,79 @@ def evaluate(
     """
     started = time.perf_counter()
     recipe = recipe or network.recipe
-    reporter = reporter or Reporter()
-    truths = _truths(stores, classes)
-    for store in stores:
-        require_size(store, recipe)
+    right_NL = stored_truths(stores, [match_classes(store, classes) for store in stores])
     crops = recipe.test_crops if crops is None else crops
-    views = num_views(recipe, crops)
-    layout = network.layout
+    answers, *_ = answer(
+        [Member(network, mean_CHW, recipe)],
+        stores,
+        right_NL,
+        crops=crops,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        reporter=reporter,
+    )
+    return answers.evaluation(num_views(recipe, crops), min(TOP, len(classes)), time.perf_counter() - started)
+
+
+def answer(
+    members: Sequence[Member],
+    stores: Sequence[Store],
+    right_NL: NDArray[np.int64],
+    *,
+    coefficients: Sequence[float] | None = None,
+    crops: int | None = None,
+    device: torch.device,
+    precision: Precision,
+    batch_size: int = 128,
+    workers: int | None = None,
+    reporter: Reporter | None = None,
+) -> list[Answers]:
+    """Ask every network about every picture; where there are several, the last answers are those of all together.
+
+    right_NL: the right classes, filled up by -1. coefficients: what each member's probabilities count, of the sum 1; None for
+    all alike. crops: 10, 1, or None for what each recipe says. Otherwise as `evaluate`.
+    """
+    layout = members[0].network.layout
+    weights_M = torch.tensor(coefficients or [1 / len(members)] * len(members), dtype=torch.float64)
+    tallies = [Tally(right_NL) for _ in range(len(members) + (len(members) > 1))]
+    passes = ask(
+        members, stores, crops, device=device, precision=precision, batch_size=batch_size, workers=workers, reporter=reporter
+    )
+    for positions, probabilities_MBK in passes:
+        for tally, probabilities_BK in zip(tallies, probabilities_MBK, strict=False):
+            tally.add(positions, probabilities_BK)
+        if len(members) > 1:
+            weights_M11 = weights_M.to(probabilities_MBK)[:, None, None]
+            tallies[-1].add(positions, (weights_M11 * probabilities_MBK).sum(dim=0))
+    return [tally.of_all_ranks(layout) for tally in tallies]
+
+
+def ask(
+    members: Sequence[Member],
+    stores: Sequence[Store],
+    crops: int | None,
+    *,
+    device: torch.device,
+    precision: Precision,
+    batch_size: int = 128,
+    workers: int | None = None,
+    reporter: Reporter | None = None,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield what is scored here: where it stands in the stores' order, and its probabilities_MBK; each picture is decoded once."""
+    reporter = reporter or Reporter()
+    total = sum(len(store) for store in stores)
+    for member in members:
+        for store in stores:
+            require_size(store, member.recipe)
+    members = [_on_device(member, device, precision) for member in members]
+    views = max(num_views(member.recipe, _crops(member, crops)) for member in members)
+    layout = members[0].network.layout
     # A whole number for each rank of a replica, which reads its part of them.
-    images_per_pass = _evenly(-(-len(truths) // layout.replicas), max(1, batch_size // views))
+    images_per_pass = _evenly(-(-total // layout.replicas), max(1, batch_size // views))
     images_per_pass = -(-images_per_pass // layout.towers) * layout.towers
-    top_k = min(TOP, len(classes))
-    mean_CHW = mean_CHW.to(device, precision.dtype)
-    totals_4 = torch.zeros(4, dtype=torch.float64, device=_exact(device))
-    reporter.start("evaluate", len(truths), "images")
+    reporter.start("evaluate", total, "images")
     share, pin = (layout.rank, layout.world), device.type == "cuda"
     batch_images = images_per_pass * layout.replicas
     with stored_batches(stores, batch_size=batch_images, workers=workers, share=share, pin=pin) as batches:
@@ -88,27 +143,45 @@ def evaluate(
             images_BHWC = layout.exchange_rows(batch.images_BHWC.to(device, non_blocking=True), len(rows))
             # One shape for all passes: no library searches for its fastest way twice.
             padded_BHWC = _padded(images_BHWC, images_per_pass)
-            probabilities_BK = average_probabilities(network, padded_BHWC, mean_CHW, recipe, crops, precision) if rows else None
-            if probabilities_BK is not None:
+            scored = [_scores(member, padded_BHWC, crops, precision) for member in members] if rows else []
+            known = [probabilities_BK[: len(rows)] for probabilities_BK in scored if probabilities_BK is not None]
+            if known:
                 first = batch.positions.start + rows.start
-                truths_B = torch.from_numpy(truths[first : first + len(rows)])
-                totals_4 += score(probabilities_BK[: len(rows)], truths_B, top_k)
+                yield slice(first, first + len(rows)), torch.stack(known)
             reporter.advance(batch.size)
     reporter.finish()
-    images, loss, top1, top5 = layout.total(totals_4).tolist()
-    assert images == len(truths), "an image was counted twice, or not at all"
-    loss, top1, top5 = loss / images, top1 / images, top5 / images
-    return Evaluation(len(truths), views, 1 - top1, 1 - top5, top_k, loss, time.perf_counter() - started)
+
+
+def _crops(member: Member, crops: int | None) -> int:
+    return member.recipe.test_crops if crops is None else crops
+
+
+def _on_device(member: Member, device: torch.device, precision: Precision) -> Member:
+    outputs = None if member.outputs is None else member.outputs.to(device)
+    return Member(member.network, member.mean_CHW.to(device, precision.dtype), member.recipe, outputs)
+
+
+def _scores(member: Member, images_BHWC: Tensor, crops: int | None, precision: Precision) -> Tensor | None:
+    return average_probabilities(
+        member.network, images_BHWC, member.mean_CHW, member.recipe, _crops(member, crops), precision, member.outputs
+    )
 
 
 @torch.no_grad()
 def average_probabilities(
-    network: AlexNet, images_BHWC: Tensor, mean_CHW: Tensor, recipe: Recipe, crops: int, precision: Precision
+    network: AlexNet,
+    images_BHWC: Tensor,
+    mean_CHW: Tensor,
+    recipe: Recipe,
+    crops: int,
+    precision: Precision,
+    outputs: Tensor | None = None,
 ) -> Tensor | None:
     """Return each image's probabilities (B, K), the mean over its views; None on the rank that has no scores.
 
-    images_BHWC: uint8 (B, H, W, 3), RGB. mean_CHW: on the network's device, in its type. The softmax is taken of each view
-    by itself, in float32 (float64 in fp64). Source: paper 4.1; probabilities rather than logits: the 2012 code.
+    images_BHWC: uint8 (B, H, W, 3), RGB. mean_CHW: on the network's device, in its type. outputs: the classes to choose from, as
+    in `Member`; the others do not compete. The softmax is taken of each view by itself, in float32 (float64 in fp64).
+    Source: paper 4.1; probabilities rather than logits: the 2012 code.
     """
     views_BVCHW = test_views(images_BHWC, mean_CHW, recipe, crops)
     stacked_BCHW = views_BVCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -116,59 +189,8 @@ def average_probabilities(
         logits_BK = network(stacked_BCHW)
     if not network.layout.scores:
         return None
-    return torch.softmax(logits_BK.to(precision.dtype), dim=1).unflatten(0, views_BVCHW.shape[:2]).mean(dim=1)
-
-
-def score(probabilities_BK: Tensor, truths_B: Tensor, top_k: int) -> Tensor:
-    """Return the number of images and the sums of their loss, top-1 credit and top-k credit, float64 (4,).
-
-    The credit is the chance to be among the k first if classes of equal probability are put in random order, so that a network
-    that knows nothing is right once in K times. Not-a-number earns nothing.
-    Source: the 2012 code's treatment of ties; its top-1 credit is 1 / (number tied for the first place).
-    """
-    probabilities_BK = probabilities_BK.to(_exact(probabilities_BK.device))
-    truths_B1 = truths_B.to(probabilities_BK.device)[:, None]
-    truth_B1 = probabilities_BK.gather(1, truths_B1)
-    better_B = (probabilities_BK > truth_B1).sum(dim=1).double()
-    tied_B = (probabilities_BK == truth_B1).sum(dim=1).double()
-    known_B = truth_B1.isfinite().squeeze(1)
-    credits = [torch.where(known_B, ((k - better_B) / tied_B).clamp(0, 1), 0.0).sum() for k in (1, top_k)]
-    # A probability that rounds to 0 has the loss of the smallest number there is, not an infinite one.
-    smallest = torch.finfo(truth_B1.dtype).tiny
-    count = torch.tensor(len(truths_B), dtype=torch.float64, device=truth_B1.device)
-    return torch.stack([count, -truth_B1.clamp_min(smallest).double().log().sum(), *credits])
-
-
-def match_classes(store: Store, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return, for each label of a store, the network's output of that class id, int64.
-
-    Raises DataError when the two do not have the same classes, naming the first that only one of them has.
-    """
-    if set(store.classes) != set(classes):
-        there, here = sorted(set(store.classes) - set(classes)), sorted(set(classes) - set(store.classes))
-        first = min(there + here)
-        owner = "the store" if first in there else "the weights"
-        raise DataError(
-            f"{store.folder} has {len(store.classes)} classes, the weights have {len(classes)}; "
-            f"the first difference: only {owner} {'has' if owner == 'the store' else 'have'} {first!r}",
-            hint="evaluate on data that was prepared with the same classes",
-        )
-    outputs = {name: index for index, name in enumerate(classes)}
-    return np.array([outputs[name] for name in store.classes], dtype=np.int64)
-
-
-def _truths(stores: Sequence[Store], classes: Sequence[str]) -> NDArray[np.int64]:
-    for store in stores:
-        if not store.is_labelled:
-            unknown = int((store.labels < 0).sum())
-            raise DataError(
-                f"{store.folder} has no label for {unknown:,} of {len(store):,} pictures",
-                hint="evaluate another --split, or prepare it from a source with labels",
-            )
-    truths = np.concatenate([match_classes(store, classes)[store.labels] for store in stores])
-    if len(truths) == 0:
-        raise DataError(f"no images in {', '.join(str(store.folder) for store in stores)}")
-    return truths
+    chosen_BK = logits_BK if outputs is None else logits_BK[:, outputs]
+    return torch.softmax(chosen_BK.to(precision.dtype), dim=1).unflatten(0, views_BVCHW.shape[:2]).mean(dim=1)
 
 
 def _evenly(total: int, limit: int) -> int:
@@ -179,8 +201,3 @@ def _evenly(total: int, limit: int) -> int:
 def _padded(images_BHWC: Tensor, count: int) -> Tensor:
     missing = count - len(images_BHWC)
     return torch.cat([images_BHWC, images_BHWC.new_zeros(missing, *images_BHWC.shape[1:])]) if missing else images_BHWC
-
-
-def _exact(device: torch.device) -> torch.device:
-    """Return where sums are kept in float64, which Apple's GPUs do not have."""
-    return torch.device("cpu") if device.type == "mps" else device

@@ -50,7 +50,7 @@ def draw_panel(predictions: "Sequence[Prediction]", path: Path) -> None:
         _draw_bars(_axes(figure, inches, left, top - SIDE - CAPTION - BARS * BAR, BARS * BAR), prediction)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # a script that the font lacks: boxes say so
-        save_figure(figure, path, format=path.suffix[1:].lower(), dpi=DOTS_PER_INCH)
+        save_figure(figure, path, dpi=DOTS_PER_INCH)
 
 
 def _axes(figure: Any, inches: tuple[float, float], left: float, bottom: float, height: float) -> Any:

@@ -72,9 +72,11 @@ def _by_epoch(errors: Sequence[float]) -> Curve:
     return Curve(np.arange(1, len(errors) + 1, dtype=np.float64), np.array(errors, dtype=np.float64))
 
 
-def save_figure(figure: "Figure", path: Path, *, format: str = "png", dpi: int = DOTS_PER_INCH) -> None:
-    """Write a figure, as PNG unless told otherwise, whatever the file's name."""
-    write_atomically(path, lambda partial: figure.savefig(partial, format=format, dpi=dpi))
+def save_figure(figure: "Figure", path: Path, *, dpi: int = DOTS_PER_INCH) -> None:
+    """Write a figure as PNG, SVG or PDF by the file's ending, as PNG where it has another; the same figure gives the same bytes."""
+    kind = path.suffix.lower()[1:] if path.suffix.lower() in (".svg", ".pdf") else "png"
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    write_atomically(path, lambda partial: figure.savefig(partial, format=kind, dpi=dpi, metadata=undated))
 
 
 def require_matplotlib(what: str = "curves") -> None:
@@ -88,7 +90,10 @@ def require_matplotlib(what: str = "curves") -> None:
 
 
 def new_figure(inches: tuple[float, float] = INCHES, *, layout: Literal["constrained"] | None = "constrained") -> "Figure":
-    """Return an empty figure that needs no window; layout: None where its parts are placed by hand."""
+    """Return an empty figure that needs no display; layout: None where its parts are placed by hand.
+
+    Raises AlexNetError where matplotlib is not installed.
+    """
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

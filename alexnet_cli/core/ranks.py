@@ -1,4 +1,6 @@
-"""The ranks of a training: which there are, and how they are run: this process alone, with others started here, or by torchrun.
+"""The ranks of a training or an evaluation: which there are, and how they are run.
+
+This process is alone, or starts the others here, or torchrun has started all.
 
 Where they are started here, this process is rank 0.
 """
@@ -27,10 +29,10 @@ from alexnet_cli.core.pace import StopRequest
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.torchrun import Place
 from alexnet_cli.core.towers import Layout
-from alexnet_cli.core.train_job import Job
 
 Result = TypeVar("Result")
-Rank = Callable[[Job, Layout, Reporter, StopRequest], Result]
+Work = TypeVar("Work")  # what all ranks are given, which can be pickled
+Rank = Callable[[Work, Layout, Reporter, StopRequest], Result]
 MEETING = "meeting"  # file in the ranks' common folder
 STAND_IN = "use --device cpu: processes stand in for the GPUs"
 GRACE = 10.0  # seconds in which rank 0 may notice by itself that another rank has gone; NCCL never does
@@ -98,14 +100,16 @@ def join_torchrun(ranks: Ranks) -> Layout:
     return join_ranks(ranks.place.rank, ranks.devices[ranks.place.local_rank], world=ranks.world, towers=ranks.towers)
 
 
-def run_among_others(rank: Rank[Result], job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> Result:
+def run_among_others(
+    rank: Rank[Work, Result], job: Work, layout: Layout, reporter: Reporter, stop: StopRequest, *, hint: str = CONTINUE
+) -> Result:
     """Run this process's rank to its end; a failure of another rank is told by that one, and torchrun ends the rest."""
     try:
         return rank(job, layout, reporter, stop)
     except RuntimeError as error:
         if layout.world == 1 or not _is_transport(error):
             raise
-        raise RunError(f"rank {layout.rank} has lost the others, of which one has failed or was killed", hint=CONTINUE) from error
+        raise RunError(f"rank {layout.rank} has lost the others, of which one has failed or was killed", hint=hint) from error
 
 
 def _is_transport(error: RuntimeError) -> bool:
@@ -117,13 +121,18 @@ def _is_transport(error: RuntimeError) -> bool:
 # Started here ----------------------------------------------------------------------------------------------------------------
 
 
-def run_together(rank: Rank[Result], job: Job, ranks: Ranks, reporter: Reporter, stop: StopRequest) -> Result:
-    """Start the other ranks, run all to their end and return rank 0's result; when one fails, all end within seconds."""
+def run_together(
+    rank: Rank[Work, Result], job: Work, ranks: Ranks, reporter: Reporter, stop: StopRequest, *, hint: str = CONTINUE
+) -> Result:
+    """Start the other ranks, run all to their end and return rank 0's result; when one fails, all end within seconds.
+
+    hint: what to do when a rank was lost.
+    """
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory(prefix="alexnet-") as name:
         folder = Path(name)
         share = max(1, threads // ranks.world) if ranks.devices[0].type == "cpu" else threads
-        others = Others(rank, job, ranks, folder, share)
+        others = Others(rank, job, ranks, folder, share, hint)
         guard = _Guard(others, reporter)
         try:
             others.wait_until_ready()
@@ -144,8 +153,8 @@ def run_together(rank: Rank[Result], job: Job, ranks: Ranks, reporter: Reporter,
 class Others:
     """The processes of ranks 1 and up, which this process starts and ends."""
 
-    def __init__(self, rank: Rank[Any], job: Job, ranks: Ranks, folder: Path, threads: int) -> None:
-        self._folder = folder
+    def __init__(self, rank: Rank[Work, Any], job: Work, ranks: Ranks, folder: Path, threads: int, hint: str) -> None:
+        self._folder, self.hint = folder, hint
         self._names = {number: ranks.name(number) for number in range(1, ranks.world)}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
         try:
@@ -187,7 +196,7 @@ class Others:
                 return RunError(message, hint=hint)
         for name, process in zip(self._names.values(), self._processes, strict=True):
             if process.exitcode not in (None, 0, 1):
-                return RunError(f"{name} ended with exit code {process.exitcode} in the middle of the training", hint=CONTINUE)
+                return RunError(f"{name} ended with exit code {process.exitcode} in the middle of the work", hint=self.hint)
         return error
 
 
@@ -204,7 +213,7 @@ class _Guard:
             if self._others.failed():
                 if self._done.wait(GRACE):
                     return
-                error = self._others.explained(RunError("another rank has failed", hint=CONTINUE))
+                error = self._others.explained(RunError("another rank has failed", hint=self._others.hint))
                 self._others.kill()
                 self._reporter.fail(getattr(error, "message", str(error)), getattr(error, "hint", ""))
                 os._exit(1)
@@ -223,7 +232,7 @@ def _start(arguments: tuple[Any, ...]) -> Any:
     return process
 
 
-def _other_rank(rank: Rank[Any], job: Job, ranks: Ranks, number: int, folder: Path, threads: int) -> None:
+def _other_rank(rank: Rank[Work, Any], job: Work, ranks: Ranks, number: int, folder: Path, threads: int) -> None:
     """Run a rank that is silent, as rank 0 decides when to stop and says what went wrong, here too."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)

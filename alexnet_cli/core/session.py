@@ -16,7 +16,7 @@ from alexnet_cli.core.compiler import compile_problem
 from alexnet_cli.core.continuation import fingerprints, same_on_all, take_up
 from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.devices import Precision, settle
-from alexnet_cli.core.evaluate import Evaluation, evaluate
+from alexnet_cli.core.evaluate import evaluate
 from alexnet_cli.core.health import DataWait, FlatLoss, LossWatch
 from alexnet_cli.core.initial import initial_tensors, start_from
 from alexnet_cli.core.memory import memory_in_use
@@ -27,6 +27,7 @@ from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_recipe import write_run_recipe
 from alexnet_cli.core.save import write_state, write_weights
 from alexnet_cli.core.schedule import after_epoch, rates_at
+from alexnet_cli.core.scoring import Evaluation
 from alexnet_cli.core.step import step_on
 from alexnet_cli.core.store import open_store, read_stats
 from alexnet_cli.core.telling import tell_what_is_held, tell_what_was_sent

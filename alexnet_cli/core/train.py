@@ -6,7 +6,6 @@ from alexnet_cli.core.architecture import layer_table
 from alexnet_cli.core.batches import require_prepared
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import AlexNetError, DataError, ElsewhereError, RecipeError, RunError
-from alexnet_cli.core.evaluate import match_classes
 from alexnet_cli.core.events import find_writer
 from alexnet_cli.core.initial import Initial, choose_initial
 from alexnet_cli.core.lock import held
@@ -24,6 +23,7 @@ from alexnet_cli.core.store import Store, open_store, read_stats
 from alexnet_cli.core.torchrun import place_from
 from alexnet_cli.core.towers import Layout
 from alexnet_cli.core.train_job import Job, TrainOptions, TrainResult
+from alexnet_cli.core.truths import match_classes
 
 __all__ = ["TrainOptions", "TrainResult", "plan_job", "require_data", "require_trainable", "train"]
 
