@@ -165,6 +165,36 @@ def test_exif_orientation():
     assert not np.array_equal(square(content), square(content, exif_orientation=True))
 
 
+# EXIF's eight orientations, as its standard has them: where row 0 and column 0 of what is stored lie in what is to be seen.
+# Each is how to store a picture so that it is seen upright.
+STORED_AS = {
+    1: lambda upright: upright,  # top, left
+    2: lambda upright: upright[:, ::-1],  # top, right
+    3: lambda upright: upright[::-1, ::-1],  # bottom, right
+    4: lambda upright: upright[::-1],  # bottom, left
+    5: lambda upright: upright.transpose(1, 0, 2),  # left, top
+    6: lambda upright: upright[:, ::-1].transpose(1, 0, 2),  # right, top
+    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),  # right, bottom
+    8: lambda upright: upright[::-1].transpose(1, 0, 2),  # left, bottom
+}
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("orientation", STORED_AS)
+def test_all_eight_orientations(orientation, format):
+    """Whichever way a picture is stored, it is seen upright where EXIF is heeded, in files of the fast way and of Pillow's."""
+    upright = np.zeros((256, 256, 3), np.uint8)
+    upright[:64, :128] = RED  # at the top, on the left
+    upright[64:, :32] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(Image.fromarray(np.ascontiguousarray(STORED_AS[orientation](upright))), format, exif=exif, quality=95)
+    difference = np.abs(square(content, exif_orientation=True).astype(int) - upright)
+    assert difference.mean() < 1.5
+    if orientation > 1:
+        assert np.abs(square(content).astype(int) - upright).mean() > 10
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

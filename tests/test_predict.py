@@ -12,7 +12,7 @@ from alexnet_cli.core.architecture import parameter_shapes
 from alexnet_cli.core.checkpoint import Weights, build_network, save_weights
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.evaluate import evaluate
-from alexnet_cli.core.predict import ClassProbability, Failure, Prediction, predict
+from alexnet_cli.core.predict import ClassProbability, Failure, Model, Prediction
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from tests.stores import write_store
@@ -52,7 +52,7 @@ def pictures(tmp_path: Path) -> list[str]:
 
 def run(paths: list[str], weights: Weights | None = None, **options: object) -> list[Prediction | Failure]:
     """Predict on the CPU."""
-    return predict(weights or tiny_weights(), paths, device=CPU, precision=FP32, workers=2, **options)  # type: ignore[arg-type]
+    return list(Model(weights or tiny_weights(), CPU, FP32).stream(paths, workers=2, **options))  # type: ignore[arg-type]
 
 
 def probabilities(result: Prediction | Failure) -> dict[str, float]:
@@ -198,7 +198,7 @@ def test_progress_is_reported(pictures):
         def advance(self, amount=1, **figures):
             heard.append(amount)
 
-    run(pictures, batch_size=20, reporter=Listener())
+    run(pictures, batch_size=20, reporter=Listener(), total=3)
     assert heard == [(3, "pictures"), 2, 1]
 
 
@@ -210,10 +210,8 @@ def test_answer_loads_neither_torchvision_nor_the_compiler(pictures, tmp_path):
         from pathlib import Path
         import torch
         before = set(sys.modules)
-        from alexnet_cli.core.checkpoint import load_weights
-        from alexnet_cli.core.devices import Precision
-        from alexnet_cli.core.predict import predict
-        predict(load_weights(Path(sys.argv[1])), [sys.argv[2]], device=torch.device("cpu"), precision=Precision("fp32"))
+        from alexnet_cli import load
+        load(Path(sys.argv[1]), device="cpu").predict(sys.argv[2])
         print(sorted({"torchvision", "torch._inductor", "sympy", "scipy", "sklearn"} & (set(sys.modules) - before)))
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "w.safetensors"), pictures[0]]

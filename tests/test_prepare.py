@@ -36,7 +36,7 @@ class Listener(Reporter):
     def __init__(self, stop_after: int = -1) -> None:
         self.notes: list[str] = []
         self.warnings: list[str] = []
-        self.bars: list[tuple[str, int, str, int]] = []
+        self.bars: list[tuple[str, int | None, str, int]] = []
         self.advanced = 0
         self._left = stop_after
 
@@ -48,7 +48,7 @@ class Listener(Reporter):
         """Keep a warning."""
         self.warnings.append(text)
 
-    def start(self, task: str, total: int, unit: str, *, done: int = 0) -> None:
+    def start(self, task: str, total: int | None, unit: str, *, done: int = 0) -> None:
         """Keep what the bar was told."""
         self.bars.append((task, total, unit, done))
 

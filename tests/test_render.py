@@ -164,3 +164,18 @@ def test_figures() -> None:
 def test_numbers_are_for_people(number, text):
     """Three digits, thousands with a comma, and no powers of ten."""
     assert three_digits(number) == text
+
+
+def test_results_pass_by_the_bar(monkeypatch, capsys):
+    """What is printed while a bar of unknown length is shown goes to stdout, not to where the bar is."""
+
+    def write() -> None:
+        reporter = TerminalReporter()
+        reporter.start("predict", None, "pictures")
+        print("answer")
+        reporter.advance(3)
+        reporter.finish()
+
+    shown = shown_on_a_terminal(write, 100, monkeypatch)
+    assert capsys.readouterr().out == "answer\n"
+    assert "answer" not in shown and "3/?" in shown

@@ -240,11 +240,11 @@ class Watcher(Reporter):
 
     def __init__(self, store: CountingStore, stop_at: int = -1) -> None:
         self.store, self.stop_at = store, stop_at
-        self.said: list[tuple[str, int, str]] = []
+        self.said: list[tuple[str, int | None, str]] = []
         self.checked = 0
         self.most_ahead = 0
 
-    def start(self, task: str, total: int, unit: str, *, done: int = 0) -> None:
+    def start(self, task: str, total: int | None, unit: str, *, done: int = 0) -> None:
         """Keep what the bar was told."""
         self.said.append((task, total, unit))
 

@@ -1,8 +1,11 @@
-"""`alexnet predict`: what is in a picture."""
+"""`alexnet predict`: what is in pictures."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import replace
+from io import BufferedIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -23,72 +26,220 @@ from alexnet_cli.cli.options import (
     WorkersOption,
     YesOption,
 )
-from alexnet_cli.cli.render import print_error, print_json
+from alexnet_cli.cli.predict_options import (
+    CsvOption,
+    DevkitOption,
+    FilesFromOption,
+    ImagesArgument,
+    JsonLinesOption,
+    NullOption,
+    PanelOption,
+    PreparedOption,
+    SplitOption,
+    SubmissionOption,
+    TopOption,
+    Truth,
+    TruthOption,
+)
+from alexnet_cli.cli.predictions import CsvPrinter, JsonLinesPrinter, JsonPrinter, TextPrinter, printable
+from alexnet_cli.cli.render import TerminalReporter, is_terminal, print_error
+from alexnet_cli.core.reports import Reporter
 
 if TYPE_CHECKING:
-    from alexnet_cli.core.predict import Failure, Prediction
+    from alexnet_cli.core.inputs import Input, Inputs, StoredPictures
+    from alexnet_cli.core.predict import Failure, Model, Prediction
+    from alexnet_cli.core.submission import Submission
+
+STDIN = "-"
+SHOWN = 5  # classes in a panel and in a submission
 
 
 def predict(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Picture files.")],
+    images: ImagesArgument = None,
+    files_from: FilesFromOption = None,
+    null: NullOption = False,
+    data: PreparedOption = None,
+    split: SplitOption = "test",
     weights: WeightsOption = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many classes to name.")] = 5,
+    top: TopOption = 5,
     crops: CropsOption = None,
     runs: RunsOption = Path("runs"),
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.FP32,
     batch_size: BatchSizeOption = 128,
     workers: WorkersOption = None,
+    truth: TruthOption = Truth.NONE,
+    panel: PanelOption = None,
+    submission: SubmissionOption = None,
+    devkit: DevkitOption = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
+    as_jsonl: JsonLinesOption = False,
+    as_csv: CsvOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Name what is in pictures.
 
-    A picture that cannot be read is named on stderr, the others are answered, and the exit code is 1.
+    Answers are printed as they come. A picture that cannot be read is named on stderr, the others are answered, and the exit
+    code is 1.
     """
+    _refuse_contradictions(
+        (bool(images), files_from is not None, data is not None),
+        (as_json, as_jsonl, as_csv),
+        submission=submission is not None,
+        devkit=devkit is not None,
+        only_stdin=files_from == STDIN and STDIN in (images or []),
+    )
     with running(quiet=quiet, debug=debug) as reporter:
-        from alexnet_cli.core import checkpoint, devices
-        from alexnet_cli.core.predict import Prediction
-        from alexnet_cli.core.predict import predict as name_pictures
-
-        path = checkpoint.resolve_weights(bring(weights, runs, reporter, yes=yes), runs)
-        reporter.note(f"weights: {path}")
-        where = devices.choose_device(device.value)
-        arithmetic = devices.choose_precision(precision.value, where)
-        devices.settle(arithmetic, where)
-        answers = name_pictures(
-            checkpoint.load_weights(path),
-            images,
-            top=top,
+        num_images = _images_for(panel)
+        model = _load(bring(weights, runs, reporter, yes=yes), runs, device, precision, reporter)
+        lines = _lines_of(submission, devkit, model)
+        inputs = _stored(data, split, model) if data else _named(images or [], files_from, null)
+        answers = model.stream(
+            _with_truth(inputs, model) if truth is Truth.FOLDER else inputs,
+            top=max(top, SHOWN) if panel or submission else top,
             crops=int(crops.value) if crops else None,
-            device=where,
-            precision=arithmetic,
             batch_size=batch_size,
             workers=workers,
-            reporter=reporter,
+            num_images=num_images,
+            total=len(inputs) if isinstance(inputs, Sized) else None if quiet else inputs.count(),
+            # On a terminal the answers themselves show the progress, and a bar would get in their way.
+            reporter=Reporter() if is_terminal(sys.stdout) and not submission else reporter,
         )
-        predictions = [answer for answer in answers if isinstance(answer, Prediction)]
-        print_json([_document(prediction) for prediction in predictions]) if as_json else _print(predictions)
-        _report([answer for answer in answers if not isinstance(answer, Prediction)])
+        tally = _Tally()
+        if lines and submission:
+            _submit(lines, tally.predictions(answers), submission, reporter)
+        else:
+            _print(tally.predictions(answers), top, _printer(as_json, as_jsonl, as_csv))
+        if panel:
+            _draw(tally, panel, reporter)
+        tally.end()
 
 
-def _document(prediction: "Prediction") -> dict[str, Any]:
-    classes = [{"class": one.class_id, "name": one.name, "probability": one.probability} for one in prediction.predictions]
-    return {"path": prediction.path, "predictions": classes}
+def _refuse_contradictions(
+    sources: tuple[bool, bool, bool], forms: tuple[bool, bool, bool], *, submission: bool, devkit: bool, only_stdin: bool
+) -> None:
+    if not any(sources):
+        raise typer.BadParameter("nothing to look at: name pictures, a --files-from list, or --data")
+    if sources[2] and any(sources[:2]):
+        raise typer.BadParameter("--data and pictures by name exclude each other")
+    if only_stdin:
+        raise typer.BadParameter("standard input is either a picture or the list, not both")
+    if sum(forms) > 1 or (submission and any(forms)):
+        raise typer.BadParameter("--json, --jsonl, --csv and --submission exclude each other")
+    if submission != devkit:
+        raise typer.BadParameter("--submission and --devkit belong together: the kit numbers the challenge's classes")
 
 
-def _print(predictions: Sequence["Prediction"]) -> None:
+def _load(weights: str | None, runs: Path, device: Device, precision: Precision, reporter: Reporter) -> "Model":
+    from alexnet_cli.core import checkpoint, devices
+    from alexnet_cli.core.predict import Model
+
+    path = checkpoint.resolve_weights(weights, runs)
+    reporter.note(f"weights: {path}")
+    where = devices.choose_device(device.value)
+    arithmetic = devices.choose_precision(precision.value, where)
+    devices.settle(arithmetic, where)
+    return Model(checkpoint.load_weights(path), where, arithmetic)
+
+
+def _named(images: Sequence[str], files_from: str | None, null: bool) -> "Inputs":
+    from alexnet_cli.core.inputs import Inputs
+
+    return Inputs(images, files_from, null, cast(BufferedIOBase, sys.stdin.buffer))
+
+
+def _stored(data: Path, split: str, model: "Model") -> "StoredPictures":
+    from alexnet_cli.core.batches import require_size
+    from alexnet_cli.core.inputs import StoredPictures
+    from alexnet_cli.core.store import open_store
+
+    store = open_store(data, split, sequential=True)
+    require_size(store, model.weights.recipe)
+    return StoredPictures(store)
+
+
+def _with_truth(inputs: "Iterable[Input]", model: "Model") -> "Iterator[Input]":
+    from alexnet_cli.core.folder_truth import from_folders
+
+    return from_folders(inputs, model.weights.classes, model.weights.words)
+
+
+def _lines_of(submission: Path | None, devkit: Path | None, model: "Model") -> "Submission | None":
+    """Return what collects the lines of a submission, before the work of hours, or None where there is to be none."""
+    if submission is None or devkit is None:
+        return None
+    from alexnet_cli.core.submission import Submission, class_numbers
+
+    return Submission(class_numbers(devkit, model.weights.classes))
+
+
+def _submit(lines: "Submission", predictions: "Iterable[Prediction]", path: Path, reporter: TerminalReporter) -> None:
     for prediction in predictions:
-        print(prediction.path)
-        for one in prediction.predictions:
-            identity = f"  ({one.class_id})" if one.class_id != one.name else ""
-            print(f"  {100 * one.probability:6.2f} %  {one.name}{identity}")
+        lines.add(prediction.path, [one.class_id for one in prediction.predictions])
+    count, missing = lines.write(path)
+    reporter.finish()
+    reporter.note(f"{count:,} lines, for the pictures 1 to {count:,}; ILSVRC-2012's test has 100,000")
+    if missing:
+        reporter.warn(f"no picture for {missing:,} of these numbers: their lines are {lines.filler}")
+    print(path)
 
 
-def _report(failures: Sequence["Failure"]) -> None:
-    for failure in failures:
-        print_error(f"{failure.path}: {failure.reason}")
-    if failures:
-        raise typer.Exit(FAILED)
+def _images_for(panel: Path | None) -> int:
+    """Return how many pictures a panel will show; raises AlexNetError where it could not be drawn."""
+    if panel is None:
+        return 0
+    from alexnet_cli.core.panel import MOST_PICTURES, prepare_to_draw
+
+    prepare_to_draw()
+    return MOST_PICTURES
+
+
+def _print(predictions: "Iterable[Prediction]", top: int, printer: TextPrinter) -> None:
+    with printer:
+        for prediction in predictions:
+            printer.add(replace(prediction, predictions=prediction.predictions[:top]))
+
+
+def _printer(as_json: bool, as_jsonl: bool, as_csv: bool) -> TextPrinter:
+    return JsonPrinter() if as_json else JsonLinesPrinter() if as_jsonl else CsvPrinter() if as_csv else TextPrinter()
+
+
+def _draw(tally: "_Tally", path: Path, reporter: TerminalReporter) -> None:
+    from alexnet_cli.core.panel import draw_panel
+
+    if not tally.shown:
+        reporter.warn(f"no picture could be read: {path} is not drawn")
+        return
+    draw_panel(tally.shown, path)
+    some = f", the first {len(tally.shown)} of {tally.answered:,} pictures" if tally.answered > len(tally.shown) else ""
+    reporter.note(f"panel: {path}{some}")
+
+
+class _Tally:
+    """Names the pictures that cannot be read as they come, counts all, and keeps those predictions that carry their image."""
+
+    def __init__(self) -> None:
+        self.answered, self.failed = 0, 0
+        self.shown: list[Prediction] = []
+
+    def predictions(self, answers: "Iterable[Prediction | Failure]") -> "Iterator[Prediction]":
+        from alexnet_cli.core.predict import Prediction
+
+        for answer in answers:
+            if isinstance(answer, Prediction):
+                self.answered += 1
+                if answer.image is not None:
+                    self.shown.append(answer)
+                yield answer
+            else:
+                self.failed += 1
+                print_error(f"{printable(answer.path)}: {printable(answer.reason)}")
+
+    def end(self) -> None:
+        """Exit with a failure where there was any, and say how many where there were several."""
+        if self.failed > 1:
+            print_error(f"{self.failed:,} of {self.failed + self.answered:,} pictures could not be read")
+        if self.failed:
+            raise typer.Exit(FAILED)

@@ -143,7 +143,7 @@ class TerminalReporter(Reporter):
         self.finish()
         print_error(message, hint)
 
-    def start(self, task: str, total: int, unit: str, *, done: int = 0) -> None:
+    def start(self, task: str, total: int | None, unit: str, *, done: int = 0) -> None:
         """Begin a bar or its first line; an open one is ended before."""
         self.finish()
         if not self._quiet:
@@ -172,7 +172,7 @@ class TerminalReporter(Reporter):
 class _Display:
     """What `start` begins and `finish` ends; this base counts."""
 
-    def __init__(self, task: str, total: int, unit: str, done: int, clock: Callable[[], float]) -> None:
+    def __init__(self, task: str, total: int | None, unit: str, done: int, clock: Callable[[], float]) -> None:
         self.task, self.total, self.unit = task, total, unit
         self.count, self.earlier = done, done
         self.figures: dict[str, float] = {}
@@ -196,32 +196,37 @@ class _Display:
 class _Lines(_Display):
     """Progress for logs and pipes."""
 
-    def __init__(self, task: str, total: int, unit: str, done: int, clock: Callable[[], float]) -> None:
+    def __init__(self, task: str, total: int | None, unit: str, done: int, clock: Callable[[], float]) -> None:
         super().__init__(task, total, unit, done, clock)
         self._last, self._count_then = self.begun, done
-        self.print(f"{task}: {done:,}/{total:,} {unit}")
+        self.print(self._so_far())
 
     def advance(self, amount: int, figures: dict[str, float]) -> None:
         super().advance(amount, figures)
         now = self.clock()
-        if now - self._last >= SECONDS_BETWEEN_LINES and self.count < self.total:
+        if now - self._last >= SECONDS_BETWEEN_LINES and (self.total is None or self.count < self.total):
             # Since the last line, not the start: a first step that compiles would make the rest look hours long.
             rate = (self.count - self._count_then) / (now - self._last)
             self._last, self._count_then = now, self.count
-            self._line(rate, f"about {duration((self.total - self.count) / rate)} left" if rate else "")
+            left = f"about {duration((self.total - self.count) / rate)} left" if self.total is not None and rate else ""
+            self._line(rate, left)
 
     def finish(self) -> None:
         self._line(self.rate(), f"in {duration(self.clock() - self.begun)}")
 
     def _line(self, rate: float, ending: str) -> None:
-        parts = [f"{self.task}: {self.count:,}/{self.total:,} {self.unit}", f"{three_digits(rate)} {self.unit}/s", ending]
+        parts = [self._so_far(), f"{three_digits(rate)} {self.unit}/s", ending]
         self.print("  ".join(part for part in (*parts, figures_text(self.figures)) if part))
+
+    def _so_far(self) -> str:
+        of_all = "" if self.total is None else f"/{self.total:,}"
+        return f"{self.task}: {self.count:,}{of_all} {self.unit}"
 
 
 class _Bar(_Display):
     """Progress on a terminal."""
 
-    def __init__(self, task: str, total: int, unit: str, done: int, clock: Callable[[], float]) -> None:
+    def __init__(self, task: str, total: int | None, unit: str, done: int, clock: Callable[[], float]) -> None:
         super().__init__(task, total, unit, done, clock)
         self._progress = self._make_progress()
         self._task: TaskID = self._progress.add_task(task, total=total, completed=done, unit=unit, rate="", figures="")
@@ -274,4 +279,5 @@ def _rich_progress() -> "Progress":
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[figures]}", markup=False),
     )
-    return Progress(*columns, console=Console(stderr=True), refresh_per_second=5)
+    # What is printed meanwhile stays on stdout: rich would move it to where the bar is.
+    return Progress(*columns, console=Console(stderr=True), refresh_per_second=5, redirect_stdout=False)

@@ -45,10 +45,12 @@ class Devkit:
 
 
 def read_devkit(path: Path) -> Devkit | None:
-    """Read the kit in a folder, extracted or as the archive that it comes in; None where there is none.
+    """Read the kit in a folder, extracted or as the archive that it comes in, or that archive; None where there is none.
 
     Raises SourceError when it is damaged.
     """
+    if path.is_file():
+        return _read_kit(path, lambda: _archived(path))
     for place in (path, *(place for pattern in KIT_FOLDERS for place in sorted(path.glob(pattern)))):
         if (place / META).is_file() and (place / GROUND_TRUTH).is_file():
             return _read_kit(place, lambda: {name: (place / name).read_bytes() for name in (META, GROUND_TRUTH)})  # noqa: B023

@@ -29,6 +29,18 @@ MAX_PIXELS = 89_478_485  # 256 MiB of RGB; more than any honest photograph here,
 # Named one by one because Pillow would hand a PostScript file named .jpg to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 
+# How files begin that are surely pictures; the marks of BMP and PPM are two letters, which texts may begin with too.
+BEGINNINGS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\0",
+    b"MM\0*",
+    b"\0\0\0\x0cjP  ",
+    b"\xff\x4f\xff\x51",
+)
+
 # What Pillow's readers raise for damaged files; MemoryError is not among them, as it blames this machine, not the picture.
 DAMAGE = (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, EOFError, struct.error, zlib.error)
 
@@ -70,6 +82,11 @@ def square(
             return image_HWC
     decoded = _read(picture, exif_orientation)
     return scale_picture(decoded, _box(*decoded.size, size, resize), size)
+
+
+def begins_like_picture(content: bytes) -> bool:
+    """Say whether a file is surely a picture, by its first twelve bytes; what it says of BMP and PPM is no."""
+    return content.startswith(BEGINNINGS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
 
 
 def encode_jpeg(image_HWC: NDArray[np.uint8], quality: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -72,30 +72,33 @@ def _by_epoch(errors: Sequence[float]) -> Curve:
     return Curve(np.arange(1, len(errors) + 1, dtype=np.float64), np.array(errors, dtype=np.float64))
 
 
-def save_figure(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path, *, dpi: int = DOTS_PER_INCH) -> None:
     """Write a figure as PNG, SVG or PDF by the file's ending, as PNG where it has another; the same figure gives the same bytes."""
     kind = path.suffix.lower()[1:] if path.suffix.lower() in (".svg", ".pdf") else "png"
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    write_atomically(path, lambda partial: figure.savefig(partial, format=kind, dpi=DOTS_PER_INCH, metadata=undated))
+    write_atomically(path, lambda partial: figure.savefig(partial, format=kind, dpi=dpi, metadata=undated))
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(what: str = "curves") -> None:
     """Raise AlexNetError where it is not installed, before long work that ends in a picture."""
     try:
         import matplotlib.backends.backend_agg  # noqa: F401
     except ImportError as error:
         raise AlexNetError(
-            "curves are drawn by matplotlib, which is not installed", hint="pip install 'alexnet-cli[plot]'"
+            f"{what} are drawn by matplotlib, which is not installed", hint="pip install 'alexnet-cli[plot]'"
         ) from error
 
 
-def new_figure(inches: tuple[float, float] = INCHES) -> "Figure":
-    """Return an empty figure that needs no display. Raises AlexNetError where matplotlib is not installed."""
+def new_figure(inches: tuple[float, float] = INCHES, *, layout: Literal["constrained"] | None = "constrained") -> "Figure":
+    """Return an empty figure that needs no display; layout: None where its parts are placed by hand.
+
+    Raises AlexNetError where matplotlib is not installed.
+    """
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=inches, layout="constrained")
+    figure = Figure(figsize=inches, layout=layout)
     FigureCanvasAgg(figure)  # without pyplot there is no window and no display
     return figure
 

@@ -1,11 +1,14 @@
-"""What is in a picture: a file > the decoder of `prepare` > ten views > the most probable classes.
+"""What is in a picture: its place > the decoder of `prepare` > ten views > the most probable classes, a stream from end to end.
 
-Legend: B images, H, W stored size, C channels, K classes.
+Legend: B images, H, W stored size, C channels, K classes, T named classes.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +17,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet_cli.core.checkpoint import Weights, build_network
+from alexnet_cli.core.checkpoint import Weights, build_network, load_weights, resolve_weights
 from alexnet_cli.core.cores import usable_cores
-from alexnet_cli.core.devices import Precision
-from alexnet_cli.core.errors import ImageError
+from alexnet_cli.core.devices import Precision, choose_device, choose_precision, settle
+from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.evaluate import average_probabilities
 from alexnet_cli.core.images import square
+from alexnet_cli.core.inputs import Input, Picture, given
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.views import num_views
+
+PASSES_AHEAD = 2  # passes whose pictures are read or waiting
+
+Pixels = NDArray[np.uint8]
+Read = tuple[Input, "Future[Pixels | str]"]  # or the reason why it could not be read
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,16 @@ class ClassProbability:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of a picture, first things first. path: as it was given."""
+    """The most probable classes of a picture, first things first.
+
+    path: as it was given. truth: the true class where it is known and one of the network's. image: what the network saw,
+    uint8 (H, W, 3), where it was asked for.
+    """
 
     path: str
     predictions: tuple[ClassProbability, ...]
+    truth: ClassProbability | None = None
+    image: Pixels | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -50,79 +65,131 @@ class Failure:
     reason: str
 
 
-Image = NDArray[np.uint8] | str  # or the reason why it could not be read
+class Model:
+    """A trained network on a device, ready to say what is in pictures; `load` makes one.
 
-
-def predict(
-    weights: Weights,
-    paths: Sequence[str],
-    *,
-    top: int = 5,
-    crops: int | None = None,
-    device: torch.device,
-    precision: Precision,
-    batch_size: int = 128,
-    workers: int | None = None,
-    reporter: Reporter | None = None,
-) -> list[Prediction | Failure]:
-    """Classify picture files; one that cannot be read becomes a Failure and does not stop the others.
-
-    top: how many classes to name, at most all. crops: 10, 1 for the centre, None for the recipe's. batch_size: views in one
-    forward pass, at most. Pictures are turned as their EXIF record says.
-    Returns one entry for each path, in their order.
+    weights: what it was made from, its recipe, classes and words among it.
     """
-    recipe = weights.recipe
-    crops = recipe.test_crops if crops is None else crops
-    reporter = reporter or Reporter()
-    images_per_pass = max(1, batch_size // num_views(recipe, crops))
-    network = build_network(weights, device, precision)
-    mean_CHW = weights.mean.to(device, precision.dtype)
-    results: list[Prediction | Failure] = []
-    reporter.start("predict", len(paths), "pictures")
-    for some, images in _read_ahead(paths, images_per_pass, recipe, workers or usable_cores()):
-        readable = [image for image in images if not isinstance(image, str)]
-        probabilities_BK = torch.empty(0)
-        if readable:
-            images_BHWC = torch.from_numpy(np.stack(readable)).to(device)
-            scores_BK = average_probabilities(network, images_BHWC, mean_CHW, recipe, crops, precision)
-            assert scores_BK is not None  # one device, hence rank 0
-            probabilities_BK = scores_BK.cpu()
-        rows = iter(probabilities_BK)
-        for path, image in zip(some, images, strict=True):
-            results.append(Failure(path, image) if isinstance(image, str) else Prediction(path, _first(next(rows), top, weights)))
-        reporter.advance(len(some))
-    reporter.finish()
-    return results
+
+    def __init__(self, weights: Weights, device: torch.device, precision: Precision) -> None:
+        self.weights, self.device, self.precision = weights, device, precision
+        self._network = build_network(weights, device, precision)
+        self._mean_CHW = weights.mean.to(device, precision.dtype)
+        self._outputs = {name: index for index, name in enumerate(weights.classes)}
+
+    def predict(
+        self,
+        pictures: Picture | Input | Iterable[Picture | Input],
+        *,
+        top: int = 5,
+        crops: int | None = None,
+        batch_size: int = 128,
+        workers: int | None = None,
+    ) -> list[Prediction | Failure]:
+        """Return what `stream` gives, as a list."""
+        return list(self.stream(pictures, top=top, crops=crops, batch_size=batch_size, workers=workers))
+
+    def stream(
+        self,
+        pictures: Picture | Input | Iterable[Picture | Input],
+        *,
+        top: int = 5,
+        crops: int | None = None,
+        batch_size: int = 128,
+        workers: int | None = None,
+        num_images: int = 0,
+        total: int | None = None,
+        reporter: Reporter | None = None,
+    ) -> Iterator[Prediction | Failure]:
+        """Classify pictures one after the other; one that cannot be read becomes a Failure and does not stop the others.
+
+        pictures: one or several: files, folders, patterns and addresses as on the command line, contents of files (bytes),
+        Pillow's pictures, arrays (uint8, RGB). They are turned as their EXIF record says. top: how many classes to name, at
+        most all. crops: 10, 1 for the centre, None for the recipe's. batch_size: views in one forward pass, at most. workers:
+        threads that read. num_images: how many of the first predictions carry their image. total: how many pictures there are,
+        where that is known, for the reporter.
+        Returns one entry for each picture, in their order; memory is that of a few passes, whatever their number.
+        """
+        recipe, reporter = self.weights.recipe, reporter or Reporter()
+        crops = recipe.test_crops if crops is None else crops
+        images_per_pass = max(1, batch_size // num_views(recipe, crops))
+        reporter.start("predict", total, "pictures")
+        with closing(_read_ahead(given(pictures), images_per_pass, recipe, workers or usable_cores())) as batches:
+            for batch in batches:
+                answers = self._answer(batch, top, crops)
+                reporter.advance(len(answers))
+                for answer in answers:
+                    with_image = isinstance(answer, Prediction) and num_images > 0
+                    num_images -= with_image
+                    yield answer if with_image else _without_image(answer)
+        reporter.finish()
+
+    def _answer(self, batch: list[Read], top: int, crops: int) -> list[Prediction | Failure]:
+        read = [(one, future.result()) for one, future in batch]
+        images = [image for _, image in read if not isinstance(image, str)]
+        if not images:
+            return [Failure(one.name, str(reason)) for one, reason in read]
+        images_BHWC = torch.from_numpy(np.stack(images)).to(self.device)
+        scores_BK = average_probabilities(self._network, images_BHWC, self._mean_CHW, self.weights.recipe, crops, self.precision)
+        assert scores_BK is not None  # one device, hence rank 0
+        rows = self._rows(scores_BK.cpu(), top)
+        return [
+            Failure(one.name, image) if isinstance(image, str) else self._prediction(one, image, *next(rows)) for one, image in read
+        ]
+
+    def _rows(self, probabilities_BK: Tensor, top: int) -> Iterator[tuple[Tensor, list[int]]]:
+        """Return each picture's probabilities and its `top` outputs; of equally probable ones the file's first goes first."""
+        order_BT = torch.sort(probabilities_BK, dim=1, descending=True, stable=True).indices[:, :top]
+        return zip(probabilities_BK, order_BT.tolist(), strict=True)
+
+    def _prediction(self, one: Input, image: Pixels, probabilities_K: Tensor, order: list[int]) -> Prediction:
+        true_output = self._outputs.get(one.truth) if one.truth is not None else None
+        truth = None if true_output is None else self._class(true_output, probabilities_K)
+        return Prediction(one.name, tuple(self._class(output, probabilities_K) for output in order), truth, image)
+
+    def _class(self, output: int, probabilities_K: Tensor) -> ClassProbability:
+        class_id = self.weights.classes[output]
+        return ClassProbability(class_id, self.weights.words[output] or class_id, float(probabilities_K[output]))
 
 
-def _read_ahead(paths: Sequence[str], count: int, recipe: Recipe, workers: int) -> Iterator[tuple[Sequence[str], list[Image]]]:
-    """Read `count` pictures at a time, the next ones while the network is busy with these; a reason where one cannot be read."""
-    read = partial(_read, recipe=recipe)
-    with ThreadPoolExecutor(workers, thread_name_prefix="predict") as pool:
-        ahead: list[tuple[Sequence[str], list[Future[Image]]]] = []
-        for first in range(0, len(paths), count):
-            some = paths[first : first + count]
-            ahead.append((some, [pool.submit(read, path) for path in some]))
-            if len(ahead) == 2:
-                yield _finished(*ahead.pop(0))
-        for some, futures in ahead:
-            yield _finished(some, futures)
+def load(weights: str | Path | None = None, *, runs: str | Path = "runs", device: str = "auto", precision: str = "fp32") -> Model:
+    """Load a trained network.
+
+    weights: a weights file, a run's folder, or the name of a run in `runs`; None for the best of the newest run. device: "auto",
+    "cuda", "cuda:1", "mps" or "cpu". precision: "fp32", "tf32", "bf16", "fp16", "fp64", or "auto" for bf16 where the hardware
+    has it.
+    Raises CheckpointError when there is none or it is damaged, DeviceError.
+    """
+    path = resolve_weights(None if weights is None else str(weights), Path(runs))
+    where = choose_device(device)
+    arithmetic = choose_precision(precision, where)
+    settle(arithmetic, where)
+    return Model(load_weights(path), where, arithmetic)
 
 
-def _finished(paths: Sequence[str], futures: Sequence[Future[Image]]) -> tuple[Sequence[str], list[Image]]:
-    return paths, [future.result() for future in futures]
+def _without_image(answer: Prediction | Failure) -> Prediction | Failure:
+    return Prediction(answer.path, answer.predictions, answer.truth) if isinstance(answer, Prediction) else answer
 
 
-def _read(path: str, *, recipe: Recipe) -> Image:
+def _read_ahead(inputs: Iterable[Input], count: int, recipe: Recipe, workers: int) -> Generator[list[Read], None, None]:
+    """Yield `count` pictures at a time; the next ones are read while the network is busy with these."""
+    inputs, read = iter(inputs), partial(_read, recipe=recipe)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="predict")
+    ahead: deque[list[Read]] = deque()
     try:
-        return square(Path(path), size=recipe.stored_size, resize=recipe.resize, exif_orientation=True)
-    except ImageError as error:
+        while some := list(itertools.islice(inputs, count)):
+            ahead.append([(one, pool.submit(read, one)) for one in some])
+            if len(ahead) == PASSES_AHEAD:
+                yield ahead.popleft()
+        yield from ahead
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(one: Input, *, recipe: Recipe) -> Pixels | str:
+    try:
+        return square(one.place.read(), size=recipe.stored_size, resize=recipe.resize, exif_orientation=True)
+    except DataError as error:
         return error.message
-
-
-def _first(probabilities_K: Tensor, top: int, weights: Weights) -> tuple[ClassProbability, ...]:
-    """Return the `top` most probable classes; of equally probable ones the first in the file's order goes first."""
-    order = torch.sort(probabilities_K, descending=True, stable=True).indices[:top].tolist()
-    return tuple(
-        ClassProbability(weights.classes[k], weights.words[k] or weights.classes[k], float(probabilities_K[k])) for k in order
-    )
+    except OSError as error:
+        return f"cannot be opened: {error.strerror or error}"

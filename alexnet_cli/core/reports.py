@@ -13,8 +13,8 @@ class Reporter:
     def fail(self, message: str, hint: str) -> None:
         """Take the last words of a process that cannot end in the usual way."""
 
-    def start(self, task: str, total: int, unit: str, *, done: int = 0) -> None:
-        """Begin a bar of `total` units, of which `done` were done in an earlier process; one bar at a time."""
+    def start(self, task: str, total: int | None, unit: str, *, done: int = 0) -> None:
+        """Begin a bar of `total` units, None where nobody knows; `done` were done in an earlier process. One bar at a time."""
 
     def advance(self, amount: int = 1, **figures: float) -> None:
         """Move the bar on; figures (loss, rates, shares, bytes) are shown beside it."""
