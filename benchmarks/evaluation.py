@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from alexnet_cli.core.checkpoint import Weights, build_network
+from alexnet_cli.core.compiler import compile_problem
 from alexnet_cli.core.devices import Precision, choose_device, choose_precision, settle
 from alexnet_cli.core.evaluate import evaluate
 from alexnet_cli.core.model import AlexNet
@@ -41,6 +42,8 @@ def ours(store: Store, device: torch.device, precision: Precision) -> Callable[[
     tensors = {name: value.detach() for name, value in AlexNet(recipe, NUM_CLASSES, seed=0).named_parameters()}
     weights = Weights(recipe, names, names, tensors, torch.full((3, 256, 256), 120.0))
     network = build_network(weights, device, precision)
+    if not compile_problem(device):
+        network.compile_normalisation(tests=True)  # as `alexnet evaluate` does for many pictures
     store.classes = store.words = names
     return lambda: evaluate(
         network, weights.mean, [store], classes=names, device=device, precision=precision, batch_size=VIEWS, crops=10

@@ -49,7 +49,8 @@ class AlexNet(nn.Module):
         self.num_classes = num_classes
         self.layout = layout
         self._operations = _operations(recipe, 1 if layout.split else recipe.towers)
-        self._fused: dict[tuple[str, ...], Callable[[tuple[str, ...], Tensor], Tensor]] = {}
+        # By whether gradients are wanted, and by the operations that are fused.
+        self._fused: dict[bool, dict[tuple[str, ...], Callable[[tuple[str, ...], Tensor], Tensor]]] = {True: {}, False: {}}
         shapes = parameter_shapes(recipe, num_classes)
         for layer in recipe.layers:
             weight, bias = shapes[f"{layer}.weight"], shapes[f"{layer}.bias"]
@@ -92,12 +93,9 @@ class AlexNet(nn.Module):
 
     def _follow(self, layer: str, x: Tensor) -> Tensor:
         """Apply what follows a convolution up to the next one: normalisations, pooling and ReLU in the recipe's order."""
+        fused = self._fused[torch.is_grad_enabled()]
         for run in _runs(self.recipe.operations(layer)):
-            if run == ("pool",):
-                x = self._pool(layer, x)
-                continue
-            # A test pass would be compiled anew, which takes longer than most tests save.
-            x = (self._fused.get(run, self._in_turn) if torch.is_grad_enabled() else self._in_turn)(run, x)
+            x = self._pool(layer, x) if run == ("pool",) else fused.get(run, self._in_turn)(run, x)
         return x
 
     def _pool(self, layer: str, x: Tensor) -> Tensor:
@@ -110,15 +108,16 @@ class AlexNet(nn.Module):
             x = self._operations[name](x)
         return x
 
-    def compile_normalisation(self) -> None:
+    def compile_normalisation(self, *, tests: bool = False) -> None:
         """Fuse each response normalisation with its neighbours by torch.compile, for inputs of constant shape.
 
+        tests: for passes without gradients, which are compiled by themselves: it takes longer than a small test saves.
         Convolutions and pooling stay the library's own: compiled, pooling takes three times as long on a processor.
         """
         for layer in self.recipe.maps:
             for run in _runs(self.recipe.operations(layer)):
                 if {"lrn", "spatial"} & set(run):
-                    self._fused[run] = torch.compile(self._in_turn, dynamic=False)
+                    self._fused[not tests][run] = torch.compile(self._in_turn, dynamic=False)
 
     def _hidden(self, layer: str, x: Tensor, dropout_keys: dict[str, Tensor] | None) -> Tensor:
         x = self.layout.join(x)
