@@ -12,7 +12,8 @@ from alexnet_cli.cli.app import app
 from alexnet_cli.core.assess import Assessment, AssessOptions, assess
 from alexnet_cli.core.checkpoint import Weights, save_weights
 from alexnet_cli.core.errors import AlexNetError
-from alexnet_cli.core.published import IMAGES, is_ilsvrc2012_val, published_rows
+from alexnet_cli.core.model import AlexNet
+from alexnet_cli.core.published import is_ilsvrc2012_val, published_rows
 from alexnet_cli.core.store import pack_names
 from tests.stores import change, write_store
 from tests.test_evaluate import CLASSES, LABELS, reference_probabilities, tiny_weights
@@ -142,6 +143,43 @@ def test_other_labels(place, expected, tmp_path):
     assert found.evaluation.loss == pytest.approx(loss / 2, rel=1e-4)
 
 
+def test_labels_of_restricted_classes(images, place, tmp_path):
+    """Labels may name any class of the weights; those that the data lacks do not count as right, nor pictures without others."""
+    folder = write_store(tmp_path / "data/val", images, [0, 1, 2, 0, 1], tuple(CLASSES[k] for k in (2, 5, 6))).folder
+    change(folder, b"names", pack_names(NAMES))
+    (tmp_path / "one.safetensors").hardlink_to(place / "one.safetensors")
+    path = tmp_path / "labels.csv"
+    path.write_text(f"picture,label\n0.png,{CLASSES[0]};{CLASSES[5]}\n1.png,{CLASSES[1]}\n2.png,{CLASSES[2]}\n")
+    found = measure(tmp_path, "one", restrict_classes=True, labels=path)
+    assert found.right_NL.tolist() == [[1, -1], [-1, -1], [0, -1], [-1, -1], [-1, -1]]
+    assert found.evaluation.images == 2
+
+
+def test_store_of_another_resize(images, place, tmp_path):
+    """Pictures that became squares in another way than the recipe says are measured, with a warning."""
+    write_store(tmp_path / "data/val", images, LABELS, CLASSES, resize="warp")
+    arguments = ["evaluate", str(place / "one.safetensors"), "--data", str(tmp_path / "data"), "--crops", "1", "--device", "cpu"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0 and "warning: " in result.stderr
+    assert "was prepared with --resize warp" in result.stderr and "expects short-side" in result.stderr
+
+
+def test_compiled_normalisation_gives_the_same(place, expected, monkeypatch):
+    """Where a test is large the normalisation is compiled, which changes no answer."""
+    monkeypatch.setattr("alexnet_cli.core.assess.VIEWS_WORTH_COMPILING", 1)
+    compiled = []
+    usual = AlexNet.compile_normalisation
+
+    def noted(network: AlexNet, **options: bool) -> None:
+        compiled.append(options)
+        usual(network, **options)
+
+    monkeypatch.setattr(AlexNet, "compile_normalisation", noted)
+    found = measure(place, "one")
+    assert compiled == [{"tests": True}]
+    np.testing.assert_allclose(found.answers.truth_N, expected[0][np.arange(5), LABELS], rtol=1e-3)
+
+
 def test_tuned_ensemble(place, expected):
     """The search finds coefficients that are no worse than plain averaging on the split that it was given."""
     found = measure(place, "one", "two", tune_on=("val",))
@@ -190,7 +228,7 @@ def test_text_and_json(place, expected):
 def test_published_results_for_the_challenge_alone():
     """Published rows stand beside 1,000 WNIDs tested on val, and those of one view beside one view."""
     wnids = [f"n{number:08d}" for number in range(1000)]
-    assert is_ilsvrc2012_val(wnids, ["val"]) and IMAGES == 50_000
+    assert is_ilsvrc2012_val(wnids, ["val"])
     assert not is_ilsvrc2012_val(wnids, ["val", "test"]) and not is_ilsvrc2012_val(wnids[:100], ["val"])
     assert [row.top1_error for row in published_rows(10)][:4] == [0.407, 0.381, 0.390, 0.367]
     assert all(row.crops == 1 for row in published_rows(1))
@@ -203,7 +241,11 @@ def test_published_results_for_the_challenge_alone():
         (["one.safetensors", "few.safetensors"], "has other classes than the first weights: 3 against 7, none is 'n04'"),
         (["one.safetensors", "--predictions", "x.txt"], "error: x.txt ends in neither .csv nor .parquet"),
         (["one.safetensors", "--labels", "nowhere.csv"], "error: cannot read nowhere.csv"),
-        (["one.safetensors", "--gpus", "2", "--device", "mps"], "error: "),
+        (
+            ["one.safetensors", "--predictions", "one.safetensors/x.csv"],
+            "x.csv: Not a directory",
+        ),
+        (["one.safetensors", "--per-class", "data"], "error: cannot write data: Is a directory"),
     ],
 )
 def test_refused(place, monkeypatch, arguments, message):

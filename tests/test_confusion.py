@@ -21,13 +21,14 @@ COUNTS = [[1, 2, 0], [1, 1, 0], [0, 0, 1]]
 
 def test_counts_by_hand():
     """Rows are true classes, columns named ones; a picture without a truth is in none."""
-    assert count_confusions(TRUTH, NAMED, 3).tolist() == COUNTS
+    assert count_confusions(TRUTH, NAMED, 3).table().tolist() == COUNTS
 
 
 def test_pairs_by_hand():
     """Pairs come by number; correct answers are no pair."""
-    assert confused_pairs(np.array(COUNTS), 5) == [Pair(0, 1, 2, 2 / 3), Pair(1, 0, 1, 1 / 2)]
-    assert confused_pairs(np.array(COUNTS), 1) == [Pair(0, 1, 2, 2 / 3)]
+    counted = count_confusions(TRUTH, NAMED, 3)
+    assert confused_pairs(counted) == [Pair(0, 1, 2, 2 / 3), Pair(1, 0, 1, 1 / 2)]
+    assert confused_pairs(counted, 1) == [Pair(0, 1, 2, 2 / 3)]
 
 
 def test_class_results_by_hand():
@@ -63,8 +64,9 @@ def test_intervals_are_scipys(wrong, count):
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 def test_pictures_by_ending(tmp_path, classes, ending):
     """Few classes give a table and many a list of pairs, in the format of the ending, twice the same bytes."""
-    counts = np.random.default_rng(0).integers(0, 9, (classes, classes))
-    names = [f"class {k}, or so" for k in range(classes)]
+    truth, named = np.random.default_rng(0).integers(0, classes, (2, 2000))
+    counts = count_confusions(truth, named, classes)
+    names = [rf"$\foo$ 猫 {k}, or so" for k in range(classes)]  # no formula, and no letter of the font
     for name in ("one", "two"):
         save_figure(draw_confusions(counts, names), tmp_path / f"{name}.{ending}")
     content = (tmp_path / f"one.{ending}").read_bytes()
@@ -73,8 +75,18 @@ def test_pictures_by_ending(tmp_path, classes, ending):
         assert content == (tmp_path / f"two.{ending}").read_bytes()
 
 
+def test_many_classes_need_no_table():
+    """Of 20,000 classes only the pairs are kept that were ever seen."""
+    truth = np.arange(20_000)
+    counted = count_confusions(truth, (truth + 1) % 20_000, 20_000)
+    assert len(counted.count_P) == 20_000
+    classes = [str(k) for k in range(20_000)]
+    results = class_results(counted, truth, (np.zeros(20_000), np.zeros(20_000)), classes, classes)
+    assert (results[7].mistaken_for, results[7].mistaken, results[-1].mistaken_for) == ("8", 1, "0")
+
+
 def test_table_shows_shares():
     """The drawn table holds the share of each true class's pictures, in percent."""
-    figure = draw_confusions(np.array(COUNTS), ["a", "b", "c"])
+    figure = draw_confusions(count_confusions(TRUTH, NAMED, 3), ["a", "b", "c"])
     drawn = np.asarray(figure.axes[0].images[0].get_array())
     assert drawn.tolist() == [pytest.approx(row) for row in ([100 / 3, 200 / 3, 0], [50, 50, 0], [0, 0, 100])]

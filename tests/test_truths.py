@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_cli.core.classes import ilsvrc_classes
 from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.store import Store, pack_names
 from alexnet_cli.core.truths import ClassNames, match_classes, match_some_classes, read_truths
@@ -81,11 +82,27 @@ def test_labels_in_several_rows(store, tmp_path):
 
 
 def test_reassessed_labels(store, tmp_path):
-    """ReaL's JSON lists for each validation image, by number, places among the sorted ids, whatever the weights' order."""
+    """ReaL's JSON lists for each validation image, by number, places among the sorted WNIDs, whatever the weights' order."""
     path = labels_file(tmp_path, "[[1, 2], [], [0]]")
-    assert read_truths(path, [store], OURS).tolist() == [[0, -1], [1, 2], [-1, -1]]
-    turned = ClassNames(WNIDS[::-1], WORDS[::-1])
-    assert read_truths(path, [store], turned).tolist() == [[2, -1], [1, 0], [-1, -1]]
+    ids, words = ilsvrc_classes()
+    assert read_truths(path, [store], ClassNames(ids, words)).tolist() == [[0, -1], [1, 2], [-1, -1]]
+    turned = ClassNames(ids[::-1], words[::-1])
+    assert read_truths(path, [store], turned).tolist() == [[999, -1], [998, 997], [-1, -1]]
+    with pytest.raises(DataError, match="numbers ILSVRC-2012's 1,000 classes, but the weights have others"):
+        read_truths(path, [store], OURS)
+
+
+def test_same_picture_by_two_names(store, tmp_path):
+    """Rows that name one picture differently add up."""
+    path = labels_file(tmp_path, f"picture,label\n{PICTURES[0]},tench\nILSVRC2012_val_00000003,n02012849;n03126707\n")
+    assert read_truths(path, [store], OURS).tolist() == [[0, 1, 2], [-1, -1, -1], [-1, -1, -1]]
+
+
+def test_same_name_twice(store, tmp_path):
+    """A name that two stores have names neither picture."""
+    path = labels_file(tmp_path, f"picture,label\n{PICTURES[0]},tench\n")
+    with pytest.raises(DataError, match="names no picture of"):
+        read_truths(path, [store, store], OURS)
 
 
 @pytest.mark.parametrize(
@@ -97,15 +114,17 @@ def test_reassessed_labels(store, tmp_path):
         ("picture,label\nILSVRC2012_val_00000001,crane\n", "line 2: 'crane' is no class of the weights"),
         ("picture,label\nx.jpg,tench\n", "names no picture of .*, such as 'x.jpg'"),
         ("picture,label\n", "names no picture of .*, it names none"),
-        ("[[1], [3]]", r"entry 2 is \[3\], expected a list of numbers from 0 to 2"),
+        ("[[1], [1000]]", r"entry 2 is \[1000\], expected a list of numbers from 0 to 999"),
         ("[1, 2]", "entry 1 is 1, expected a list"),
         ("[[1", "is no JSON"),
+        ("[" * 200_000, "is no JSON"),
     ],
 )
 def test_bad_files(store, tmp_path, text, message):
     """A file in another form, or of other pictures or classes, is refused with what was found."""
+    classes = ClassNames(*ilsvrc_classes()) if text.startswith("[") else OURS
     with pytest.raises(DataError, match=message) as caught:
-        read_truths(labels_file(tmp_path, text), [store], OURS)
+        read_truths(labels_file(tmp_path, text), [store], classes)
     assert caught.value.hint
 
 

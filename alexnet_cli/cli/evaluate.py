@@ -1,7 +1,7 @@
 """`alexnet evaluate`: the error of trained weights on prepared pictures."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,16 +25,20 @@ from alexnet_cli.cli.options import (
     WorkersOption,
     YesOption,
 )
+from alexnet_cli.cli.predict_options import check_panel
 from alexnet_cli.cli.render import duration, percent, print_facts, print_json, print_table
+from alexnet_cli.core.files import require_place
+from alexnet_cli.core.imagenet import NUM_VAL
 from alexnet_cli.core.intervals import wilson_interval
-from alexnet_cli.core.published import IMAGES, is_ilsvrc2012_val, published_rows
+from alexnet_cli.core.published import is_ilsvrc2012_val, published_rows
+from alexnet_cli.core.torchrun import place_from
 
 if TYPE_CHECKING:
-    from alexnet_cli.core.assess import Assessment
-    from alexnet_cli.core.confusion import ClassResult
+    from alexnet_cli.core.assess import Assessment, AssessOptions
+    from alexnet_cli.core.confusion import ClassResult, Confusions, Pair
 
 SPLITS = ("train", "val", "test")
-SHOWN = 3  # classes and pairs in the summary
+SHOWN, PAIRS = 3, 10  # classes and pairs in the summary, pairs in the document
 
 
 def check_splits(value: str) -> str:
@@ -88,11 +92,17 @@ def evaluate(
         typer.Option("--predictions", help="Write the answers about each picture: .csv or .parquet.", show_default="not written"),
     ] = None,
     per_class: Annotated[
-        Path | None, typer.Option("--per-class", help="Write the errors of each class: .csv.", show_default="not written")
+        Path | None,
+        typer.Option("--per-class", help="Write each class's errors: .csv or .parquet.", show_default="not written"),
     ] = None,
     confusion: Annotated[
         Path | None,
-        typer.Option("--confusion", help="Draw what is mistaken for what: .png, .svg or .pdf.", show_default="not drawn"),
+        typer.Option(
+            "--confusion",
+            help="Draw what is mistaken for what: .png, .svg or .pdf.",
+            show_default="not drawn",
+            callback=check_panel,
+        ),
     ] = None,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs to share the pictures among; torchrun's are recognised.")] = 1,
     runs: RunsOption = Path("runs"),
@@ -110,7 +120,9 @@ def evaluate(
     Ten views of each picture are taken, and their probabilities averaged; those of several weights too, as the paper's 5 and 7
     CNNs. Intervals are of 95 %.
     """
-    with running(quiet=quiet, debug=debug) as reporter:
+    place = place_from()
+    silent = place is not None and place.rank > 0  # rank 0 speaks for all that torchrun has started
+    with running(quiet=quiet or silent, debug=debug) as reporter:
         from alexnet_cli.core.answer_files import require_writable_table
         from alexnet_cli.core.assess import AssessOptions, assess
         from alexnet_cli.core.checkpoint import resolve_weights
@@ -120,8 +132,13 @@ def evaluate(
             if table:
                 require_writable_table(table)
         if confusion:
-            require_matplotlib()
-        paths = tuple(resolve_weights(bring(name, runs, reporter, yes=yes), runs) for name in weights or (None,))
+            require_place(confusion)
+            require_matplotlib("confusions")
+        paths = tuple(
+            # Ranks would meet in the cache.
+            resolve_weights(bring(name, runs, reporter, yes=yes and place is None, ask=place is None), runs)
+            for name in weights or (None,)
+        )
         for path in paths:
             reporter.note(f"weights: {path}")
         options = AssessOptions(
@@ -139,42 +156,55 @@ def evaluate(
             tune_on=tuple(tune_weights.split(",")) if tune_weights else (),
         )
         found = assess(options, reporter)
-        if found is None:  # rank 0 speaks for all that torchrun has started
+        if found is None:
             return
         if set(options.tune_on) & set(options.splits):
             reporter.warn("the ensemble was tuned on the pictures that it is tested on: its error is better than on others")
-        classes = _write_files(found, predictions, per_class, confusion)
-        result = _result(found, options, classes)
+        mistakes = _mistakes(found)
+        result = _result(found, options, mistakes)
         print_json(result) if as_json else _print(result)
+        _write_files(found, mistakes, predictions, per_class, confusion)
 
 
-def _write_files(found: "Assessment", predictions: Path | None, per_class: Path | None, confusion: Path | None) -> dict[str, Any]:
-    """Write what was asked for; return the results of classes and the pairs mistaken most."""
-    from alexnet_cli.core.answer_files import write_class_results, write_predictions
-    from alexnet_cli.core.confusion import attributed, class_results, confused_pairs, count_confusions, draw_confusions
-    from alexnet_cli.core.plot import save_figure
+@dataclass(frozen=True)
+class _Mistakes:
+    """What the answers say of the classes: how often each was named each, and their results, best first."""
+
+    confusions: "Confusions"
+    classes: "list[ClassResult]"
+
+
+def _mistakes(found: "Assessment") -> _Mistakes:
+    from alexnet_cli.core.confusion import attributed, class_results, count_confusions
 
     named_N = found.answers.named_NT[:, 0]
     truth_N = attributed(found.right_NL, named_N)
-    counts_KK = count_confusions(truth_N, named_N, len(found.classes))
-    results = class_results(counts_KK, truth_N, (found.answers.top1_N, found.answers.top5_N), found.classes, found.words)
+    confusions = count_confusions(truth_N, named_N, len(found.classes))
+    results = class_results(confusions, truth_N, (found.answers.top1_N, found.answers.top5_N), found.classes, found.words)
+    return _Mistakes(confusions, results)
+
+
+def _write_files(
+    found: "Assessment", mistakes: _Mistakes, predictions: Path | None, per_class: Path | None, confusion: Path | None
+) -> None:
+    from alexnet_cli.core.answer_files import write_class_results, write_predictions
+    from alexnet_cli.core.confusion import draw_confusions
+    from alexnet_cli.core.plot import save_figure
+
     if predictions:
         write_predictions(predictions, found)
     if per_class:
-        write_class_results(per_class, results)
+        write_class_results(per_class, mistakes.classes)
     if confusion:
-        save_figure(draw_confusions(counts_KK, found.words), confusion)
-    pairs = [
-        {"class": found.classes[pair.truth], "named": found.classes[pair.named], "images": pair.count, "share": pair.share}
-        for pair in confused_pairs(counts_KK, 10)
-    ]
-    ordered = sorted(results, key=lambda result: (result.top1_error, result.class_id))
-    return {"classes": ordered, "confused": pairs}
+        save_figure(draw_confusions(mistakes.confusions, found.words), confusion)
 
 
-def _result(found: "Assessment", options: Any, classes: dict[str, Any]) -> dict[str, Any]:
+def _result(found: "Assessment", options: "AssessOptions", mistakes: _Mistakes) -> dict[str, Any]:
     """Return the JSON document: the figures of all together, then the members' and the classes'."""
+    from alexnet_cli.core.confusion import confused_pairs
+
     splits = list(options.splits)
+    ordered = sorted(mistakes.classes, key=lambda one: (one.top1_error, one.class_id))
     published = is_ilsvrc2012_val(found.classes, splits) and not options.labels
     members = [
         {"weights": str(path), "coefficient": share, **_figures(one)}
@@ -190,10 +220,10 @@ def _result(found: "Assessment", options: Any, classes: dict[str, Any]) -> dict[
         "labels": str(options.labels) if options.labels else None,
         "tuned_on": ",".join(options.tune_on) or None,
         "members": members,
-        "best_classes": [_class(one) for one in classes["classes"][:SHOWN]],
-        "worst_classes": [_class(one) for one in classes["classes"][::-1][:SHOWN]],
-        "confused": classes["confused"],
-        "expected_images": IMAGES if published else None,
+        "best_classes": [_class(one) for one in ordered[:SHOWN]],
+        "worst_classes": [_class(one) for one in ordered[::-1][:SHOWN]],
+        "confused": [_pair(one, found.classes) for one in confused_pairs(mistakes.confusions, PAIRS)],
+        "expected_images": NUM_VAL if published else None,
         "published": [asdict(row) for row in published_rows(found.evaluation.crops)] if published else [],
     }
 
@@ -213,6 +243,10 @@ def _figures(evaluation: Any) -> dict[str, Any]:
 
 def _class(one: "ClassResult") -> dict[str, Any]:
     return {"class": one.class_id, "name": one.name, "images": one.images, "top1_error": one.top1_error}
+
+
+def _pair(pair: "Pair", classes: Sequence[str]) -> dict[str, Any]:
+    return {"class": classes[pair.truth], "named": classes[pair.named], "images": pair.count, "share": pair.share}
 
 
 # Text ------------------------------------------------------------------------------------------------------------------------
@@ -285,9 +319,7 @@ def _print_published(result: dict[str, Any]) -> None:
         return
     print()
     if result["images"] != result["expected_images"]:
-        print(
-            f"{result['images']:,} pictures, not ILSVRC-2012's {IMAGES:,} for validation: not to be compared with published results"
-        )
+        print(f"{result['images']:,} pictures, not ILSVRC-2012's {NUM_VAL:,} for validation: published results do not compare")
         return
     rows = [("these weights", percent(result["top1_error"]), percent(result["top5_error"]))]
     rows += [(row["name"], percent(row["top1_error"]), percent(row["top5_error"])) for row in result["published"]]

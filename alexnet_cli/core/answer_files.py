@@ -2,13 +2,13 @@
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_cli.core.confusion import ClassResult
 from alexnet_cli.core.errors import AlexNetError, DataError
-from alexnet_cli.core.files import write_atomically
+from alexnet_cli.core.files import require_place, write_atomically
 from alexnet_cli.core.truths import BETWEEN, LABEL, PICTURE
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ ROWS = 10_000  # of a parquet file's group
 
 
 def require_writable_table(path: Path) -> None:
-    """Raise before long work whose table could not be written: for an ending of no known format, or without pyarrow."""
+    """Raise before long work whose table could not be written: for its place or its ending, or without pyarrow."""
+    require_place(path)
     if path.suffix not in (".csv", ".parquet"):
         raise DataError(f"{path} ends in neither .csv nor .parquet", hint="the ending says what is written")
     if path.suffix == ".parquet":
@@ -31,16 +32,17 @@ def require_writable_table(path: Path) -> None:
 def write_predictions(path: Path, assessment: "Assessment") -> None:
     """Write what was answered about each picture, in stored order: the columns are those of `prediction_rows`."""
     rows = prediction_rows(assessment)
-    if path.suffix == ".parquet":
-        write_atomically(path, lambda partial: _write_parquet(partial, rows))
-    else:
-        write_atomically(path, lambda partial: _write_csv(partial, rows))
+    _write(path, rows)
 
 
 def write_class_results(path: Path, results: Sequence[ClassResult]) -> None:
-    """Write a row for each class; also of no class a header."""
-    names = [entry.name for entry in fields(ClassResult)]
-    write_atomically(path, lambda partial: _write_csv(partial, (asdict(result) for result in results), names))
+    """Write a row for each class that has a picture."""
+    _write(path, (asdict(result) for result in results))
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    write = _write_parquet if path.suffix == ".parquet" else _write_csv
+    write_atomically(path, lambda partial: write(partial, rows))
 
 
 def prediction_rows(assessment: "Assessment") -> Iterator[dict[str, Any]]:
@@ -63,12 +65,9 @@ def prediction_rows(assessment: "Assessment") -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _write_csv(path: Path, rows: Iterable[dict[str, Any]], names: Sequence[str] | None = None) -> None:
+def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = None
-        if names:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
         for row in rows:
             if writer is None:
                 writer = csv.DictWriter(file, list(row))
@@ -90,5 +89,5 @@ def _write_parquet(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _utf8(row: dict[str, Any]) -> dict[str, Any]:
-    name = row[PICTURE]
-    return row | {PICTURE: name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")}
+    name = row.get(PICTURE)
+    return row if name is None else row | {PICTURE: name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")}

@@ -87,10 +87,12 @@ def assess(options: AssessOptions, reporter: Reporter | None = None) -> Assessme
     StoreError, DeviceError, and RunError when a rank is lost.
     """
     reporter = reporter or Reporter()
-    ranks, precision = plan_ranks(options.gpus, 1, options.device, options.precision, place_from())
+    ranks, precision = plan_ranks(options.gpus, 1, options.device, options.precision, place_from(), trains=False)
     job = _Job(options, precision)
     stop = StopRequest(lambda text: None)
-    _prepare(options)  # whatever is wrong is said before other processes are started
+    prepared = _prepare(options)  # whatever is wrong is said before other processes are started
+    if ranks.place is None or ranks.place.rank == 0:
+        _warn_of_resize(prepared, reporter)
     if ranks.place:
         try:
             layout = join_torchrun(ranks)
@@ -101,7 +103,7 @@ def assess(options: AssessOptions, reporter: Reporter | None = None) -> Assessme
             leave_ranks()
     if ranks.world > 1:
         return run_together(_assess_rank, job, ranks, reporter, stop, hint=AGAIN)
-    return _assess_rank(job, Layout(device=ranks.devices[0]), reporter, stop)
+    return _assess(job, prepared, Layout(device=ranks.devices[0]), reporter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +119,8 @@ class _Prepared:
 
 
 def _prepare(options: AssessOptions) -> _Prepared:
+    if options.tune_on and len(options.weights) == 1:
+        raise CheckpointError("--tune-weights with one weights file", hint="name two or more, whose probabilities are to be mixed")
     weights = tuple(load_weights(path) for path in options.weights)
     stores = tuple(open_store(options.data, split, sequential=True) for split in options.splits)
     tuning_stores = tuple(open_store(options.data, split, sequential=True) for split in options.tune_on)
@@ -124,10 +128,17 @@ def _prepare(options: AssessOptions) -> _Prepared:
     classes = _those_of_the_stores(first, (*stores, *tuning_stores)) if options.restrict_classes else first
     outputs = tuple(_outputs(one, classes, exactly=not options.restrict_classes) for one in weights)
     if options.labels:
-        right_NL = read_truths(options.labels, stores, classes)
+        right_NL = _among(read_truths(options.labels, stores, first), first.places(classes), len(first.ids))
     else:
         right_NL = stored_truths(stores, [match_classes(store, classes.ids, classes.words) for store in stores])
     return _Prepared(weights, stores, tuning_stores, classes, outputs, right_NL)
+
+
+def _among(right_NL: NDArray[np.int64], places: Sequence[int | None], count: int) -> NDArray[np.int64]:
+    """Return right classes of `count` as those of a part of them; what is not among them is right no more."""
+    new = np.full(count + 1, -1, dtype=np.int64)  # the last one for -1
+    new[[place for place in places if place is not None]] = np.arange(len(places))
+    return -np.sort(-new[right_NL], axis=1)  # filled up by -1
 
 
 def _those_of_the_stores(ours: ClassNames, stores: Sequence[Store]) -> ClassNames:
@@ -148,11 +159,26 @@ def _outputs(weights: Weights, classes: ClassNames, *, exactly: bool) -> list[in
     return [place for place in places if place is not None]
 
 
+def _warn_of_resize(prepared: _Prepared, reporter: Reporter) -> None:
+    """Say where pictures became squares in another way than a network was trained for: its error is then not its own."""
+    for store in prepared.stores:
+        for weights in prepared.weights:
+            made, wanted = (value.replace("_", "-") for value in (store.resize, weights.recipe.resize))
+            if made != wanted:
+                reporter.warn(
+                    f"{store.folder} was prepared with --resize {made}, the recipe of {weights.path} expects {wanted}: "
+                    "its error on such pictures is another"
+                )
+
+
 def _assess_rank(job: _Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> Assessment:
+    return _assess(job, _prepare(job.options), layout, reporter)
+
+
+def _assess(job: _Job, prepared: _Prepared, layout: Layout, reporter: Reporter) -> Assessment:
     began = time.perf_counter()
     options, precision = job.options, job.precision
     settle(precision, layout.device)
-    prepared = _prepare(options)
     members = [_member(one, own, layout, precision) for one, own in zip(prepared.weights, prepared.outputs, strict=True)]
     _compile(members, prepared, options, layout)
     coefficients = _coefficients(job, prepared, members, layout, reporter)
@@ -204,8 +230,6 @@ def _coefficients(job: _Job, prepared: _Prepared, members: Sequence[Member], lay
     options = job.options
     if not options.tune_on:
         return [1 / len(members)] * len(members)
-    if len(members) == 1:
-        raise CheckpointError("--tune-weights with one weights file", hint="name two or more, whose probabilities are to be mixed")
     classes, stores = prepared.classes, prepared.tuning_stores
     right_NL = torch.from_numpy(stored_truths(stores, [match_classes(store, classes.ids, classes.words) for store in stores]))
     passes = ask(

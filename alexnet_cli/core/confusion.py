@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet_cli.core.plot import new_figure
+from alexnet_cli.core.plot import new_figure, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +45,25 @@ class Pair:
     share: float
 
 
+@dataclass(frozen=True, eq=False)
+class Confusions:
+    """How often each class was named each class, where that was ever, P pairs: of 10,000 classes a table would be too large.
+
+    truth_P, named_P: classes. count_P: pictures. images_K: pictures of each class.
+    """
+
+    truth_P: NDArray[np.int64]
+    named_P: NDArray[np.int64]
+    count_P: NDArray[np.int64]
+    images_K: NDArray[np.int64]
+
+    def table(self) -> NDArray[np.int64]:
+        """Return the counts by true class (row) and named class (column), int64 (K, K)."""
+        counts_KK = np.zeros((len(self.images_K), len(self.images_K)), dtype=np.int64)
+        counts_KK[self.truth_P, self.named_P] = self.count_P
+        return counts_KK
+
+
 def attributed(right_NL: NDArray[np.int64], named_N: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the class that each picture counts for, int64 (N,): where several are right the one that was named, else the first.
 
@@ -54,14 +73,15 @@ def attributed(right_NL: NDArray[np.int64], named_N: NDArray[np.int64]) -> NDArr
     return np.where(hit_N, named_N, right_NL[:, 0])
 
 
-def count_confusions(truth_N: NDArray[np.int64], named_N: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Return how many pictures of each class (row) were named each class (column), int64 (K, K)."""
+def count_confusions(truth_N: NDArray[np.int64], named_N: NDArray[np.int64], classes: int) -> Confusions:
+    """Count the pictures of each class (truth_N; -1 counts nowhere) by the class that they were named."""
     known = truth_N >= 0
-    return np.bincount(truth_N[known] * classes + named_N[known], minlength=classes * classes).reshape(classes, classes)
+    codes, count_P = np.unique(truth_N[known] * classes + named_N[known], return_counts=True)
+    return Confusions(codes // classes, codes % classes, count_P, np.bincount(truth_N[known], minlength=classes))
 
 
 def class_results(
-    counts_KK: NDArray[np.int64],
+    confusions: Confusions,
     truth_N: NDArray[np.int64],
     credits: tuple[NDArray[np.float64], NDArray[np.float64]],
     classes: Sequence[str],
@@ -69,36 +89,31 @@ def class_results(
 ) -> list[ClassResult]:
     """Return a result for each class that has a picture, in the classes' order. credits: top-1 and top-5 of each picture."""
     known = truth_N >= 0
-    images_K = counts_KK.sum(axis=1)
     sums = [np.bincount(truth_N[known], weights=credit_N[known], minlength=len(classes)) for credit_N in credits]
-    others_KK = counts_KK - np.diag(np.diag(counts_KK))
+    worst = {pair.truth: pair for pair in reversed(confused_pairs(confusions))}  # of each class the first in their order
     results = []
-    for k in np.flatnonzero(images_K).tolist():
-        images, other = int(images_K[k]), int(others_KK[k].argmax())
-        mistaken = int(others_KK[k, other])
+    for k in np.flatnonzero(confusions.images_K).tolist():
+        images, pair = int(confusions.images_K[k]), worst.get(k)
         top1, top5 = (1 - float(total[k]) / images for total in sums)
-        results.append(ClassResult(classes[k], words[k], images, top1, top5, classes[other] if mistaken else "", mistaken))
+        mistaken_for, mistaken = (classes[pair.named], pair.count) if pair else ("", 0)
+        results.append(ClassResult(classes[k], words[k], images, top1, top5, mistaken_for, mistaken))
     return results
 
 
-def confused_pairs(counts_KK: NDArray[np.int64], most: int) -> list[Pair]:
+def confused_pairs(confusions: Confusions, most: int | None = None) -> list[Pair]:
     """Return the pairs mistaken most often, first things first; of equals those of the larger share of their class."""
-    images_K = counts_KK.sum(axis=1)
-    pairs = [
-        Pair(truth, named, int(counts_KK[truth, named]), int(counts_KK[truth, named]) / int(images_K[truth]))
-        for truth, named in np.argwhere(counts_KK > 0).tolist()
-        if truth != named
-    ]
+    rows = zip(confusions.truth_P.tolist(), confusions.named_P.tolist(), confusions.count_P.tolist(), strict=True)
+    pairs = [Pair(truth, named, count, count / int(confusions.images_K[truth])) for truth, named, count in rows if truth != named]
     return sorted(pairs, key=lambda pair: (-pair.count, -pair.share, pair.truth, pair.named))[:most]
 
 
-def draw_confusions(counts_KK: NDArray[np.int64], names: Sequence[str]) -> "Figure":
+def draw_confusions(confusions: Confusions, names: Sequence[str]) -> "Figure":
     """Draw the table of up to MOST_CLASSES classes, or the pairs mistaken most where there are more.
 
     names: of the classes. Raises AlexNetError where matplotlib is not installed.
     """
-    short = [name.split(",")[0] for name in names]
-    return _draw_table(counts_KK, short) if len(names) <= MOST_CLASSES else _draw_pairs(counts_KK, short)
+    short = [short_name(name) for name in names]
+    return _draw_table(confusions.table(), short) if len(names) <= MOST_CLASSES else _draw_pairs(confusions, short)
 
 
 def _draw_table(counts_KK: NDArray[np.int64], names: Sequence[str]) -> "Figure":
@@ -113,12 +128,12 @@ def _draw_table(counts_KK: NDArray[np.int64], names: Sequence[str]) -> "Figure":
     if classes <= NUMBERED:
         _write_numbers(axes, counts_KK, percent_KK)
     size = 9 if classes <= 25 else 6
-    axes.set_xticks(range(classes), names, rotation=90 if classes > NUMBERED else 45, fontsize=size)
+    axes.set_xticks(range(classes), names, rotation=90 if classes > NUMBERED else 45, fontsize=size, parse_math=False)
     if classes <= NUMBERED:
         for label in axes.get_xticklabels():
             label.set_horizontalalignment("right")
             label.set_rotation_mode("anchor")
-    axes.set_yticks(range(classes), names, fontsize=size)
+    axes.set_yticks(range(classes), names, fontsize=size, parse_math=False)
     axes.set_xlabel("named by the network")
     axes.set_ylabel("true class")
     axes.tick_params(length=0)
@@ -136,12 +151,13 @@ def _write_numbers(axes: "Axes", counts_KK: NDArray[np.int64], percent_KK: NDArr
             axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=8, color=colour)
 
 
-def _draw_pairs(counts_KK: NDArray[np.int64], names: Sequence[str]) -> "Figure":
-    pairs = confused_pairs(counts_KK, MOST_PAIRS)
+def _draw_pairs(confusions: Confusions, names: Sequence[str]) -> "Figure":
+    pairs = confused_pairs(confusions, MOST_PAIRS)
     figure = new_figure((9.0, 1.2 + 0.26 * max(1, len(pairs))))
     axes = figure.add_subplot()
     axes.barh(range(len(pairs)), [100 * pair.share for pair in pairs], color=ERROR, height=0.7)
-    axes.set_yticks(range(len(pairs)), [f"{names[pair.truth]} named {names[pair.named]}" for pair in pairs], fontsize=8)
+    labels = [f"{names[pair.truth]} named {names[pair.named]}" for pair in pairs]
+    axes.set_yticks(range(len(pairs)), labels, fontsize=8, parse_math=False)
     for place, pair in enumerate(pairs):
         axes.text(100 * pair.share, place, f" {pair.count:,}", va="center", fontsize=8)
     axes.invert_yaxis()

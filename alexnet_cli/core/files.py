@@ -39,6 +39,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         raise write_error(path, number) from error
 
 
+def require_place(path: Path) -> None:
+    """Raise AlexNetError where a file could not be written later, before long work whose result it is to hold."""
+    if path.is_dir():
+        raise write_error(path, errno.EISDIR)
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise write_error(path, errno.ENOTDIR)
+    if not os.access(above, os.W_OK):
+        raise write_error(path, errno.EACCES)
+
+
 def write_error(path: Path, number: int) -> AlexNetError:
     """Return what to raise when the system refused to write a file, for the reason of that number (errno)."""
     if number in DISK_FULL:

@@ -4,22 +4,20 @@ It must not import torch.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from alexnet_cli.core.plot import new_figure, require_matplotlib, save_figure
+from alexnet_cli.core.plot import cut, new_figure, require_matplotlib, save_figure, short_name
 
 if TYPE_CHECKING:
-    from alexnet_cli.core.predict import ClassProbability, Prediction
+    from alexnet_cli.core.predict import Prediction
 
 MOST_PICTURES, BARS = 24, 5
 COLUMNS, MANY, MORE_COLUMNS = 4, 12, 6  # four rows of six still fit a page
 # Inches: four columns are as wide as the text of a NIPS paper.
 SIDE, GAP, CAPTION, BAR = 1.30, 0.10, 0.19, 0.135
 CAPTION_POINTS, BAR_POINTS = 7.5, 6.5
-LONGEST = 26  # letters of a name
 DOTS_PER_INCH = 300
 # Of Okabe and Ito's colours, which the colour-blind can tell apart, light enough for black letters; the truth is bold too.
 TRUE, OTHER, EDGE = "#f0a860", "#b3d7f0", "#555555"
@@ -48,9 +46,7 @@ def draw_panel(predictions: "Sequence[Prediction]", path: Path) -> None:
         left, top = GAP + column * cell[0], inches[1] - GAP - row * cell[1]
         _draw_picture(_axes(figure, inches, left, top - SIDE, SIDE), prediction)
         _draw_bars(_axes(figure, inches, left, top - SIDE - CAPTION - BARS * BAR, BARS * BAR), prediction)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # a script that the font lacks: boxes say so
-        save_figure(figure, path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path, dpi=DOTS_PER_INCH)
 
 
 def _axes(figure: Any, inches: tuple[float, float], left: float, bottom: float, height: float) -> Any:
@@ -63,7 +59,7 @@ def _draw_picture(axes: Any, prediction: "Prediction") -> None:
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(linewidth=0.5, color=EDGE)
     known = prediction.truth is not None
-    text = _short(prediction.truth) if prediction.truth else _cut(PurePath(prediction.path).name)
+    text = short_name(prediction.truth.name) if prediction.truth else cut(PurePath(prediction.path).name)
     middle = -CAPTION / SIDE / 2
     style = {"fontweight": "bold"} if known else {"fontstyle": "italic", "color": EDGE}
     axes.text(0.5, middle, text, transform=axes.transAxes, ha="center", va="center", size=CAPTION_POINTS, parse_math=False, **style)
@@ -77,7 +73,7 @@ def _draw_bars(axes: Any, prediction: "Prediction") -> None:
         axes.text(
             0.02,
             place,
-            _short(one),
+            short_name(one.name),
             va="center_baseline",
             size=BAR_POINTS,
             parse_math=False,
@@ -85,13 +81,3 @@ def _draw_bars(axes: Any, prediction: "Prediction") -> None:
         )
     axes.set(xlim=(0, 1), ylim=(BARS - 0.5, -0.5), xticks=[], yticks=[])
     axes.spines[:].set(linewidth=0.5, color=EDGE)
-
-
-def _short(one: "ClassProbability") -> str:
-    """Return the first of a class's names, "tench" of "tench, Tinca tinca", as the authors' shownet.py does."""
-    return _cut(one.name.split(",")[0])
-
-
-def _cut(text: str) -> str:
-    text = "".join(sign if sign.isprintable() else "?" for sign in text)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip()}…"

@@ -1,5 +1,6 @@
 """Curves of trainings as a picture; the only file that imports matplotlib, and only to draw."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,7 @@ TRAIN, VAL = "black", "#d62728"  # shownet.py's black and red
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 INCHES, DOTS_PER_INCH = (9.0, 5.5), 120
 TALL_INCHES = (5.0, 5.5)  # the paper's figure 1 is higher than wide
+LONGEST = 26  # letters of a name
 PAPER_TOP = 0.75  # and ends at this error
 
 
@@ -76,7 +78,20 @@ def save_figure(figure: "Figure", path: Path, *, dpi: int = DOTS_PER_INCH) -> No
     """Write a figure as PNG, SVG or PDF by the file's ending, as PNG where it has another; the same figure gives the same bytes."""
     kind = path.suffix.lower()[1:] if path.suffix.lower() in (".svg", ".pdf") else "png"
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    write_atomically(path, lambda partial: figure.savefig(partial, format=kind, dpi=dpi, metadata=undated))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # a script that the font lacks: boxes say so
+        write_atomically(path, lambda partial: figure.savefig(partial, format=kind, dpi=dpi, metadata=undated))
+
+
+def short_name(name: str) -> str:
+    """Return a class's first name, "tench" of "tench, Tinca tinca", cut where it is long, as the authors' shownet.py does."""
+    return cut(name.split(",")[0])
+
+
+def cut(text: str) -> str:
+    """Return a text that can be drawn: no line breaks and the like, and not too long."""
+    text = "".join(sign if sign.isprintable() else "?" for sign in text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip()}…"
 
 
 def require_matplotlib(what: str = "curves") -> None:

@@ -1,11 +1,9 @@
-"""What was published about ILSVRC-2012's validation images, to stand beside one's own result (stdlib only)."""
+"""What was published about ILSVRC-2012's validation images, to stand beside one's own result. It must not import torch."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-IMAGES, CLASSES = 50_000, 1000
-WNID = re.compile(r"n\d{8}")
+from alexnet_cli.core.imagenet import NUM_CLASSES, WNID
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ ROWS = (
 
 def is_ilsvrc2012_val(classes: Sequence[str], splits: Sequence[str]) -> bool:
     """Say whether these are the challenge's 1,000 classes, tested on val alone."""
-    return tuple(splits) == ("val",) and len(classes) == CLASSES and all(WNID.fullmatch(name) for name in classes)
+    return tuple(splits) == ("val",) and len(classes) == NUM_CLASSES and all(WNID.fullmatch(name) for name in classes)
 
 
 def published_rows(crops: int) -> list[Published]:

@@ -50,11 +50,13 @@ class Ranks(Mesh):
     place: Place | None = None
 
 
-def plan_ranks(gpus: int, towers: int | None, device: str, precision: str, place: Place | None) -> tuple[Ranks, Precision]:
-    """Return the ranks of a training, and its arithmetic.
+def plan_ranks(
+    gpus: int, towers: int | None, device: str, precision: str, place: Place | None, *, trains: bool = True
+) -> tuple[Ranks, Precision]:
+    """Return the ranks of a training or an evaluation, and its arithmetic.
 
     gpus: ranks to be started here, unless torchrun (place) has started them. towers: 2, 1, or None for 2 wherever ranks can be
-    paired. On the CPU processes stand in for GPUs.
+    paired. trains: whether there are gradients. On the CPU processes stand in for GPUs.
     Raises DeviceError when the machine has fewer GPUs, when an odd number is to be paired, and for fp16 on several, whose loss
     scale all ranks would have to agree on.
     """
@@ -75,7 +77,7 @@ def plan_ranks(gpus: int, towers: int | None, device: str, precision: str, place
         return Ranks(1, 1, (torch.device("cuda", 0) if first.type == "cuda" else first,), place), arithmetic
     if first.type == "mps" or (device == "auto" and first.type == "cpu"):
         raise DeviceError(f"--gpus {world} on a machine with no NVIDIA GPU", hint=STAND_IN)
-    if arithmetic.name == "fp16":
+    if trains and arithmetic.name == "fp16":
         raise DeviceError("fp16 trains on one device only", hint="use --precision bf16 or tf32, or --gpus 1")
     return Ranks(world, 1 if towers == 1 else 2, _devices(first, here), place), arithmetic
 

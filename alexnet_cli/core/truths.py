@@ -6,6 +6,7 @@ Legend: N pictures of all stores, L right classes of a picture.
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_cli.core.classes import ilsvrc_classes
 from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.store import Store
 
@@ -152,11 +154,14 @@ def read_truths(path: Path, stores: Sequence[Store], classes: ClassNames) -> NDA
             f"{path} names no picture of {', '.join(str(store.folder) for store in stores)}, {example}",
             hint=f"the store's pictures are called {names[0]!r} and the like" if names else "",
         )
-    width = max(1, *(len(labels) for labels in given.values()))
-    right_NL = np.full((len(names), width), -1, dtype=np.int64)
+    by_place: dict[int, list[int]] = {}
     for picture, labels in given.items():
         if picture in places:
-            right_NL[places[picture], : len(labels)] = labels
+            own = by_place.setdefault(places[picture], [])
+            own += [label for label in labels if label not in own]
+    right_NL = np.full((len(names), max(1, *map(len, by_place.values()))), -1, dtype=np.int64)
+    for place, labels in by_place.items():
+        right_NL[place, : len(labels)] = labels
     return right_NL
 
 
@@ -173,16 +178,10 @@ def _named(store: Store) -> tuple[str, ...]:
 def _places_of_pictures(names: Sequence[str]) -> dict[str, int]:
     """Return the place of each picture by its names: whole path, last part, last part without ending; ambiguous ones left out."""
     found: dict[str, int] = {}
-    ambiguous: set[str] = set()
-    for place, name in enumerate(names):
-        path = PurePosixPath(name)
-        for short in {path.name, path.stem} - {name}:
-            if short in found:
-                ambiguous.add(short)
-            found[short] = place
-    for short in ambiguous:
-        del found[short]
-    return found | {name: place for place, name in enumerate(names)}
+    for short_names in ([PurePosixPath(name).stem for name in names], [PurePosixPath(name).name for name in names], names):
+        counts = Counter(short_names)
+        found |= {name: place for place, name in enumerate(short_names) if counts[name] == 1}
+    return found
 
 
 def _begins_like_json(path: Path) -> bool:
@@ -229,9 +228,15 @@ def _read_json(path: Path, classes: ClassNames) -> dict[str, list[int]]:
     """Read the form of "Are we done with ImageNet?": for each validation image by number, the places of its labels among 1,000."""
     try:
         lists = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON: {error}", hint=f"expected {FORM}") from error
-    order = sorted(range(len(classes.ids)), key=lambda place: classes.ids[place])  # ReaL's is that of the sorted WNIDs
+    challenge, _ = ilsvrc_classes()
+    if set(classes.ids) != set(challenge):
+        raise DataError(
+            f"{path} numbers ILSVRC-2012's {len(challenge):,} classes, but the weights have others",
+            hint=f"name the classes: a CSV file with the columns {PICTURE},{LABEL}",
+        )
+    order = [classes.ids.index(name) for name in challenge]
     given = {}
     for number, labels in enumerate(lists, start=1):
         if not isinstance(labels, list) or any(not isinstance(k, int) or not 0 <= k < len(order) for k in labels):
