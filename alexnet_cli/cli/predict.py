@@ -95,9 +95,10 @@ def predict(
         num_images = _images_for(panel)
         model = _load(bring(weights, runs, reporter, yes=yes), runs, device, precision, reporter)
         lines = _lines_of(submission, devkit, model)
-        inputs = _stored(data, split, model) if data else _named(images or [], files_from, null)
+        inputs = _stored(data, split, model, numbered=lines is not None) if data else _named(images or [], files_from, null)
+        pictures = _with_truth(inputs, model) if truth is Truth.FOLDER else inputs
         answers = model.stream(
-            _with_truth(inputs, model) if truth is Truth.FOLDER else inputs,
+            lines.numbered(pictures) if lines else pictures,
             top=max(top, SHOWN) if panel or submission else top,
             crops=int(crops.value) if crops else None,
             batch_size=batch_size,
@@ -150,13 +151,16 @@ def _named(images: Sequence[str], files_from: str | None, null: bool) -> "Inputs
     return Inputs(images, files_from, null, cast(BufferedIOBase, sys.stdin.buffer))
 
 
-def _stored(data: Path, split: str, model: "Model") -> "StoredPictures":
+def _stored(data: Path, split: str, model: "Model", *, numbered: bool) -> "StoredPictures":
     from alexnet_cli.core.batches import require_size
     from alexnet_cli.core.inputs import StoredPictures
     from alexnet_cli.core.store import open_store
+    from alexnet_cli.core.submission import require_names
 
     store = open_store(data, split, sequential=True)
     require_size(store, model.weights.recipe)
+    if numbered:
+        require_names(store)
     return StoredPictures(store)
 
 
@@ -182,7 +186,7 @@ def _submit(lines: "Submission", predictions: "Iterable[Prediction]", path: Path
     reporter.finish()
     reporter.note(f"{count:,} lines, for the pictures 1 to {count:,}; ILSVRC-2012's test has 100,000")
     if missing:
-        reporter.warn(f"no picture for {missing:,} of these numbers: their lines are {lines.filler}")
+        reporter.warn(f"no answer for {missing:,} of these numbers: their lines are {lines.filler}")
     print(path)
 
 
