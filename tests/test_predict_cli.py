@@ -191,6 +191,32 @@ def test_ctrl_c_ends_with_130_behind_whole_answers(place, weights):
         assert 0 < len(json.loads(beginning + rest)) < 100_000
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_it_while_a_pipe_says_nothing(number, code, place, weights):
+    """A pipe into which nobody writes holds up neither the answer before it nor the end, and no other error is told."""
+    os.mkfifo(place / "pipe.jpg")
+    with process(weights, "photos/0.png", "pipe.jpg", "photos/1.png", "--json", "--quiet") as running:
+        assert running.stdout and running.stderr
+        beginning = running.stdout.read(100)
+        running.send_signal(number)
+        rest, said = running.communicate(timeout=10)
+        assert running.returncode == code and b"Traceback" not in said and b"Fatal" not in said
+        assert [one["path"] for one in json.loads(beginning + rest)] == ["photos/0.png"]
+
+
+def test_program_that_waits_for_answers(place, weights):
+    """Who writes names into --files-from - gets their answers before the next ones are written; Ctrl-C ends it in between."""
+    options = ("--files-from", "-", "--jsonl", "--quiet")
+    with process(weights, *options, stdin=subprocess.PIPE) as running:
+        assert running.stdin and running.stdout
+        for names in (["photos/0.png"], ["photos/2.png", "photos/1.png"]):
+            running.stdin.write("".join(f"{name}\n" for name in names).encode())
+            assert [json.loads(running.stdout.readline())["path"] for _ in names] == names
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=10) == 130
+        assert running.stderr and running.stderr.read() == b"error: interrupted\n"
+
+
 def test_truth_from_folders(predict, place):
     """--truth folder names the class after which a picture's folder is named, by id or words, with its probability."""
     for folder in ("n02", "tench", "other"):

@@ -148,7 +148,15 @@ def _load(weights: str | None, runs: Path, device: Device, precision: Precision,
 def _named(images: Sequence[str], files_from: str | None, null: bool) -> "Inputs":
     from alexnet_cli.core.inputs import Inputs
 
-    return Inputs(images, files_from, null, cast(BufferedIOBase, sys.stdin.buffer))
+    return Inputs(images, files_from, null, _stdin())
+
+
+def _stdin() -> BufferedIOBase:
+    """Return standard input with a buffer of its own: Python's end waits for the lock of `sys.stdin`, which a reader may hold."""
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except OSError:  # no real file, as in a notebook
+        return cast(BufferedIOBase, sys.stdin.buffer)
 
 
 def _stored(data: Path, split: str, model: "Model", *, numbered: bool) -> "StoredPictures":

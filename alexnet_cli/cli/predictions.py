@@ -40,20 +40,23 @@ class TextPrinter:
 
 
 class JsonPrinter(TextPrinter):
-    """One JSON array of all predictions, complete also after an interruption."""
+    """One JSON array of all predictions, complete also after an interruption, whenever it comes."""
 
-    def __init__(self) -> None:
-        self._opening = "["
+    def __enter__(self) -> "JsonPrinter":
+        super().__enter__()
+        print("[", end="")
+        self._between = ""
+        return self
 
     def add(self, prediction: "Prediction") -> None:
         """Print one element of the array."""
         text = _json(_document(prediction), indent=2).replace("\n", "\n  ")
-        print(f"{self._opening}\n  {text}", end="", flush=True)
-        self._opening = ","
+        print(f"{self._between}\n  {text}", end="", flush=True)
+        self._between = ","
 
     def end(self) -> None:
         """Close the array."""
-        print("[]" if self._opening == "[" else "\n]", flush=True)
+        print("\n]" if self._between else "]", flush=True)
 
 
 class JsonLinesPrinter(TextPrinter):

@@ -216,7 +216,7 @@ def _has_picture(path: str) -> bool:
 def _ended(file: BufferedIOBase, end: bytes) -> Iterator[bytes]:
     """Return the parts of a stream that end so, and what is left at its end."""
     rest = b""
-    while piece := file.read1(PIECE):  # what a pipe holds so far: who writes into it may wait for our answers
+    while piece := file.read1(PIECE):  # what a pipe holds so far, as more may come only after our answers
         *whole, rest = (rest + piece).split(end)
         yield from whole
     if rest:
