@@ -40,23 +40,20 @@ class TextPrinter:
 
 
 class JsonPrinter(TextPrinter):
-    """One JSON array of all predictions, complete also after an interruption, whenever it comes."""
+    """One JSON array of all predictions, complete also after an interruption."""
 
-    def __enter__(self) -> "JsonPrinter":
-        super().__enter__()
-        print("[", end="")
-        self._between = ""
-        return self
+    def __init__(self) -> None:
+        self._opening = "["
 
     def add(self, prediction: "Prediction") -> None:
         """Print one element of the array."""
         text = _json(_document(prediction), indent=2).replace("\n", "\n  ")
-        print(f"{self._between}\n  {text}", end="", flush=True)
-        self._between = ","
+        opening, self._opening = self._opening, ","  # before it is printed: who reads it may send Ctrl-C at once
+        print(f"{opening}\n  {text}", end="", flush=True)
 
     def end(self) -> None:
         """Close the array."""
-        print("\n]" if self._between else "]", flush=True)
+        print("[]" if self._opening == "[" else "\n]", flush=True)
 
 
 class JsonLinesPrinter(TextPrinter):
