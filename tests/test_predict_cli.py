@@ -226,6 +226,8 @@ def test_truth_from_folders(predict, place):
     answers = [json.loads(line) for line in out.splitlines()]
     by_class = {one["class"]: one for one in answers[0]["predictions"]}
     assert [answer.get("truth") for answer in answers] == [by_class["n02"], by_class["n04"], None]
+    (place / "here.png").write_bytes((place / "photos" / "0.png").read_bytes())
+    assert "truth" not in json.loads(predict("here.png", "--truth", "folder", "--jsonl")[1])  # nor the class without words
     _, out, _ = predict("n02", "--truth", "folder", "--top", "1")
     assert out.splitlines()[-1].startswith("  truth: ") and out.splitlines()[-1].endswith(" %  dog  (n02)")
 
@@ -242,6 +244,23 @@ def test_prepared_pictures(predict, place):
     write_store(place / "data" / "test", [bytes(32 * 32 * 3)], [-1], CLASSES, size=32)
     code, out, err = predict("--data", "data")
     assert (code, out) == (1, "") and "data/test has pictures of 32x32, recipe tiny expects 256x256" in err
+
+
+def test_store_of_the_same_classes_by_name(predict, place):
+    """A store's classes are those of the weights by their name too, where the ids differ."""
+    write_store(place / "data" / "val", random_images(2), [0, 1], ("tench", "unknown"))
+    code, out, err = predict("--data", "data", "--split", "val", "--jsonl")
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert code == 0 and first["truth"]["class"] == "n04" and "truth" not in second
+    assert "--resize" not in err
+
+
+def test_store_that_was_prepared_otherwise(predict, place):
+    """A store whose pictures became squares in another way than the network's is answered with a warning that names both."""
+    write_store(place / "data" / "val", random_images(1), [0], CLASSES, resize="warp")
+    code, out, err = predict("--data", "data", "--split", "val", "--jsonl", "--quiet")
+    assert code == 0 and len(out.splitlines()) == 1
+    assert "warning: data/val was prepared with --resize warp, recipe tiny expects short-side" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(

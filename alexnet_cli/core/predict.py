@@ -28,6 +28,7 @@ from alexnet_cli.core.images import square
 from alexnet_cli.core.inputs import Input, Picture, given
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.truths import ClassNames
 from alexnet_cli.core.views import num_views
 
 PAUSE = 0.5  # seconds without anything new, after which the pictures that are read wait no longer for a full pass
@@ -78,7 +79,7 @@ class Model:
         self.weights, self.device, self.precision = weights, device, precision
         self._network = build_network(weights, device, precision)
         self._mean_CHW = weights.mean.to(device, precision.dtype)
-        self._outputs = {name: index for index, name in enumerate(weights.classes)}
+        self._names = ClassNames(weights.classes, weights.words)
 
     def predict(
         self,
@@ -148,7 +149,7 @@ class Model:
         return zip(probabilities_BK, order_BT.tolist(), strict=True)
 
     def _prediction(self, one: Input, image: Pixels, probabilities_K: Tensor, order: list[int]) -> Prediction:
-        true_output = self._outputs.get(one.truth) if one.truth is not None else None
+        true_output = self._names.place(one.truth) if one.truth else None
         truth = None if true_output is None else self._class(true_output, probabilities_K)
         return Prediction(one.name, tuple(self._class(output, probabilities_K) for output in order), truth, image)
 
