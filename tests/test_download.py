@@ -15,7 +15,7 @@ from urllib.request import Request
 
 import pytest
 
-from alexnet_cli.core.connection import Remote, _WebOnly, part_of
+from alexnet_cli.core.connection import Remote, WebOnly, part_of
 from alexnet_cli.core.download import download
 from alexnet_cli.core.errors import AlexNetError, DiskFullError, DownloadError
 from alexnet_cli.core.reports import Reporter
@@ -258,7 +258,7 @@ def test_redirection_from_https_to_http():
     target = HTTPMessage()
     target["Location"] = "http://127.0.0.1/f"
     with pytest.raises(DownloadError, match=r"leads to http://127\.0\.0\.1/f, expected an address that begins with https://"):
-        _WebOnly().http_error_302(Request("https://127.0.0.1/f"), io.BytesIO(), 302, "Found", target)
+        WebOnly().http_error_302(Request("https://127.0.0.1/f"), io.BytesIO(), 302, "Found", target)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/f", "/etc/passwd"])

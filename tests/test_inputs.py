@@ -1,5 +1,6 @@
 import io
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,20 @@ def test_patterns(place):
     assert names("photos/de*") == ["photos/deep/er/c.webp", "photos/deep/x.jpg/d.bmp"]
     (place / "a[1].jpg").write_bytes(JPEG)
     assert names("a[1].jpg") == ["a[1].jpg"]
+
+
+@pytest.mark.parametrize("before", ["", "./", "../here/", "{place}/", "../here/.kept/../", "{place}/.kept/"])
+def test_wildcards_stand_for_no_hidden_name(before, place, monkeypatch):
+    """Wherever a pattern begins, also in a hidden folder that it names, its wildcards find no hidden file or folder."""
+    (place / "here" / ".kept").mkdir(parents=True)
+    for folder in (place / "here", place / ".kept"):
+        shutil.copytree(place / "photos", folder / "photos", symlinks=True)
+    monkeypatch.chdir(place / "here")
+    before = before.format(place=place)
+    found = [name.rpartition("photos/")[2] for name in names(f"{before}photos/**/*.[jw]*")]
+    assert found == ["b.jpg", "deep/er/c.webp"]
+    assert [name.rpartition("photos/")[2] for name in names(f"{before}photos/.h*/*.jpg")] == [".hid/e.jpg"]
+    assert [name.rpartition("photos/")[2] for name in names(f"{before}photos/**/.hid*.jpg")] == [".hidden.jpg"]
 
 
 def test_sources_that_give_nothing_say_so(place):

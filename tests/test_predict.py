@@ -1,6 +1,8 @@
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +133,37 @@ def test_one_bad_file_does_not_stop_the_others(pictures, tmp_path):
     assert reasons[0].startswith("not a picture of a known format")
     assert reasons[1].startswith("damaged or cut short")
     assert reasons[2] == "cannot be opened: No such file or directory"
+
+
+def test_source_that_fails_loses_no_answers(pictures):
+    """What the stream of pictures raises comes to its caller, behind the answers for the pictures before."""
+
+    def source():
+        yield from pictures[:2]
+        raise LookupError("no more")
+
+    answers = Model(tiny_weights(), CPU, FP32).stream(source(), crops=1)
+    assert [next(answers).path, next(answers).path] == pictures[:2]
+    with pytest.raises(LookupError, match="no more"):
+        next(answers)
+
+
+def test_no_more_is_read_ahead_than_a_pass(pictures):
+    """Of an endless stream no more is taken than the pass before the network, the next one, and the picture that waits."""
+    taken = []
+
+    def source():
+        while True:
+            taken.append(pictures[0])
+            yield pictures[0]
+
+    answers = Model(tiny_weights(), CPU, FP32).stream(source(), crops=1, batch_size=4, workers=2)
+    next(answers)
+    time.sleep(0.3)
+    del answers
+    assert len(taken) <= 9
+    time.sleep(0.1)
+    assert not [thread for thread in threading.enumerate() if "_work" in thread.name or "_list" in thread.name]
 
 
 def test_only_bad_files(tmp_path):

@@ -191,6 +191,32 @@ def test_ctrl_c_ends_with_130_behind_whole_answers(place, weights):
         assert 0 < len(json.loads(beginning + rest)) < 100_000
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_it_while_a_pipe_says_nothing(number, code, place, weights):
+    """A pipe into which nobody writes holds up neither the answer before it nor the end, and no other error is told."""
+    os.mkfifo(place / "pipe.jpg")
+    with process(weights, "photos/0.png", "pipe.jpg", "photos/1.png", "--json", "--quiet") as running:
+        assert running.stdout and running.stderr
+        beginning = running.stdout.read(100)
+        running.send_signal(number)
+        rest, said = running.communicate(timeout=10)
+        assert running.returncode == code and b"Traceback" not in said and b"Fatal" not in said
+        assert [one["path"] for one in json.loads(beginning + rest)] == ["photos/0.png"]
+
+
+def test_program_that_waits_for_answers(place, weights):
+    """Who writes names into --files-from - gets their answers before the next ones are written; Ctrl-C ends it in between."""
+    options = ("--files-from", "-", "--jsonl", "--quiet")
+    with process(weights, *options, stdin=subprocess.PIPE) as running:
+        assert running.stdin and running.stdout
+        for names in (["photos/0.png"], ["photos/2.png", "photos/1.png"]):
+            running.stdin.write("".join(f"{name}\n" for name in names).encode())
+            assert [json.loads(running.stdout.readline())["path"] for _ in names] == names
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=10) == 130
+        assert running.stderr and running.stderr.read() == b"error: interrupted\n"
+
+
 def test_truth_from_folders(predict, place):
     """--truth folder names the class after which a picture's folder is named, by id or words, with its probability."""
     for folder in ("n02", "tench", "other"):
@@ -200,6 +226,8 @@ def test_truth_from_folders(predict, place):
     answers = [json.loads(line) for line in out.splitlines()]
     by_class = {one["class"]: one for one in answers[0]["predictions"]}
     assert [answer.get("truth") for answer in answers] == [by_class["n02"], by_class["n04"], None]
+    (place / "here.png").write_bytes((place / "photos" / "0.png").read_bytes())
+    assert "truth" not in json.loads(predict("here.png", "--truth", "folder", "--jsonl")[1])  # nor the class without words
     _, out, _ = predict("n02", "--truth", "folder", "--top", "1")
     assert out.splitlines()[-1].startswith("  truth: ") and out.splitlines()[-1].endswith(" %  dog  (n02)")
 
@@ -216,6 +244,23 @@ def test_prepared_pictures(predict, place):
     write_store(place / "data" / "test", [bytes(32 * 32 * 3)], [-1], CLASSES, size=32)
     code, out, err = predict("--data", "data")
     assert (code, out) == (1, "") and "data/test has pictures of 32x32, recipe tiny expects 256x256" in err
+
+
+def test_store_of_the_same_classes_by_name(predict, place):
+    """A store's classes are those of the weights by their name too, where the ids differ."""
+    write_store(place / "data" / "val", random_images(2), [0, 1], ("tench", "unknown"))
+    code, out, err = predict("--data", "data", "--split", "val", "--jsonl")
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert code == 0 and first["truth"]["class"] == "n04" and "truth" not in second
+    assert "--resize" not in err
+
+
+def test_store_that_was_prepared_otherwise(predict, place):
+    """A store whose pictures became squares in another way than the network's is answered with a warning that names both."""
+    write_store(place / "data" / "val", random_images(1), [0], CLASSES, resize="warp")
+    code, out, err = predict("--data", "data", "--split", "val", "--jsonl", "--quiet")
+    assert code == 0 and len(out.splitlines()) == 1
+    assert "warning: data/val was prepared with --resize warp, recipe tiny expects short-side" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
+from alexnet_cli.core import urls
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import ImageError
 from alexnet_cli.core.predict import Failure, Model, Prediction
@@ -57,6 +58,9 @@ class Handler(BaseHTTPRequestHandler):
     def moved(self) -> None:
         self._head(302, Location="/good")
 
+    def clear(self) -> None:
+        self._head(302, Location=f"http://{self.headers['Host']}/good")
+
     def elsewhere(self) -> None:
         self._head(302, Location="file:///etc/passwd")
 
@@ -73,6 +77,13 @@ class Handler(BaseHTTPRequestHandler):
         self._head()
         for _ in range(40):
             self.wfile.write(b"x")
+            self.wfile.flush()
+            time.sleep(0.05)
+
+    def slow_headers(self) -> None:
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n")
+        for sign in b"X-Long: " + b"x" * 60:
+            self.wfile.write(bytes([sign]))
             self.wfile.flush()
             time.sleep(0.05)
 
@@ -117,10 +128,10 @@ def test_a_picture_is_fetched(server, path):
     [
         ("missing", r"^the server answered 404 Not Found$"),
         ("page", r"^not a picture: the server sent text/html$"),
-        ("elsewhere", r"^the server answered 302 .*not allowed"),
-        ("ftp", r"^cannot be fetched: unknown url type: ftp$"),
+        ("elsewhere", r"^not followed: .* leads to file:///etc/passwd, expected an address that begins with http:// or https://$"),
+        ("ftp", r"^not followed: .* leads to ftp://localhost/x.jpg, expected an address that begins with http:// or https://$"),
         ("round", r"^the server answered 302 .*infinite loop"),
-        ("silent", r"^no answer within 0.5 seconds$"),
+        ("silent", r"^no answer within 0.2 seconds$"),
         ("drip", r"^too slow: [0-9]+ bytes in 0.3 seconds$"),
         ("endless", r"^too large: more than 100,000 bytes$"),
         ("huge", r"^too large: 1,099,511,627,776 bytes, more than 100,000$"),
@@ -131,9 +142,25 @@ def test_mischief_has_a_reason(server, path, reason):
     """Whatever a server does instead of sending a picture ends soon, with one line that says what."""
     began = time.monotonic()
     with pytest.raises(ImageError, match=reason) as raised:
-        fetch(f"{server}/{path}", largest=100_000, patience=0.5, deadline=0.3)
+        fetch(f"{server}/{path}", largest=100_000, patience=0.2, deadline=0.3)
     assert "\n" not in raised.value.message
     assert time.monotonic() - began < 5
+
+
+def test_dripping_headers_end_at_the_deadline(server):
+    """A server that sends its headers sign by sign, each within the patience, is given up at the deadline and not at their end."""
+    began = time.monotonic()
+    with pytest.raises(ImageError, match=r"^too slow: .* in 0.3 seconds$"):
+        fetch(f"{server}/slow_headers", patience=2, deadline=0.3)
+    assert time.monotonic() - began < 1.5  # the headers take 3.4 seconds
+
+
+def test_https_does_not_lead_to_http(server, monkeypatch):
+    """An address that begins with https is never fetched in the clear: a redirection to http is refused with its reason."""
+    monkeypatch.setattr(urls, "_SecureConnection", urls._Connection)  # a server without a certificate will do
+    assert fetch(f"{server}/good".replace("http:", "https:")) == PICTURE
+    with pytest.raises(ImageError, match=r"^not followed: .* leads to http://.*, expected an address that begins with https://$"):
+        fetch(f"{server}/clear".replace("http:", "https:"))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/x.jpg", "http://", "http://[bad", "http://a:b:c/", "http://127.0.0.1:99999/"])

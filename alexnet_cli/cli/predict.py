@@ -95,9 +95,10 @@ def predict(
         num_images = _images_for(panel)
         model = _load(bring(weights, runs, reporter, yes=yes), runs, device, precision, reporter)
         lines = _lines_of(submission, devkit, model)
-        inputs = _stored(data, split, model) if data else _named(images or [], files_from, null)
+        inputs = _stored(data, split, model, reporter, lines) if data else _named(images or [], files_from, null)
+        pictures = _with_truth(inputs, model) if truth is Truth.FOLDER else inputs
         answers = model.stream(
-            _with_truth(inputs, model) if truth is Truth.FOLDER else inputs,
+            lines.numbered(pictures) if lines else pictures,
             top=max(top, SHOWN) if panel or submission else top,
             crops=int(crops.value) if crops else None,
             batch_size=batch_size,
@@ -133,30 +134,42 @@ def _refuse_contradictions(
 
 
 def _load(weights: str | None, runs: Path, device: Device, precision: Precision, reporter: Reporter) -> "Model":
-    from alexnet_cli.core import checkpoint, devices
-    from alexnet_cli.core.predict import Model
+    from alexnet_cli.core.checkpoint import resolve_weights
+    from alexnet_cli.core.predict import load
 
-    path = checkpoint.resolve_weights(weights, runs)
+    path = resolve_weights(weights, runs)
     reporter.note(f"weights: {path}")
-    where = devices.choose_device(device.value)
-    arithmetic = devices.choose_precision(precision.value, where)
-    devices.settle(arithmetic, where)
-    return Model(checkpoint.load_weights(path), where, arithmetic)
+    return load(path, device=device.value, precision=precision.value)
 
 
 def _named(images: Sequence[str], files_from: str | None, null: bool) -> "Inputs":
     from alexnet_cli.core.inputs import Inputs
 
-    return Inputs(images, files_from, null, cast(BufferedIOBase, sys.stdin.buffer))
+    return Inputs(images, files_from, null, _stdin())
 
 
-def _stored(data: Path, split: str, model: "Model") -> "StoredPictures":
+def _stdin() -> BufferedIOBase:
+    """Return standard input with a buffer of its own: Python's end waits for the lock of `sys.stdin`, which a reader may hold."""
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except OSError:  # no real file, as in a notebook
+        return cast(BufferedIOBase, sys.stdin.buffer)
+
+
+def _stored(data: Path, split: str, model: "Model", reporter: Reporter, lines: "Submission | None") -> "StoredPictures":
     from alexnet_cli.core.batches import require_size
     from alexnet_cli.core.inputs import StoredPictures
     from alexnet_cli.core.store import open_store
+    from alexnet_cli.core.submission import require_names
 
     store = open_store(data, split, sequential=True)
-    require_size(store, model.weights.recipe)
+    recipe = model.weights.recipe
+    require_size(store, recipe)
+    if store.resize != recipe.resize:
+        made, wanted = (value.replace("_", "-") for value in (store.resize, recipe.resize))
+        reporter.warn(f"{store.folder} was prepared with --resize {made}, recipe {recipe.name} expects {wanted}: its answers may be worse")
+    if lines:
+        require_names(store)
     return StoredPictures(store)
 
 
@@ -182,7 +195,7 @@ def _submit(lines: "Submission", predictions: "Iterable[Prediction]", path: Path
     reporter.finish()
     reporter.note(f"{count:,} lines, for the pictures 1 to {count:,}; ILSVRC-2012's test has 100,000")
     if missing:
-        reporter.warn(f"no picture for {missing:,} of these numbers: their lines are {lines.filler}")
+        reporter.warn(f"no answer for {missing:,} of these numbers: their lines are {lines.filler}")
     print(path)
 
 

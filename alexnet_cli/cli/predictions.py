@@ -48,8 +48,8 @@ class JsonPrinter(TextPrinter):
     def add(self, prediction: "Prediction") -> None:
         """Print one element of the array."""
         text = _json(_document(prediction), indent=2).replace("\n", "\n  ")
-        print(f"{self._opening}\n  {text}", end="", flush=True)
-        self._opening = ","
+        opening, self._opening = self._opening, ","  # before it is printed: who reads it may send Ctrl-C at once
+        print(f"{opening}\n  {text}", end="", flush=True)
 
     def end(self) -> None:
         """Close the array."""

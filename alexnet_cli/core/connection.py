@@ -91,10 +91,11 @@ def _request(url: str, part: Path, have: int) -> Request:
     return Request(url, headers=headers)
 
 
-class _WebOnly(HTTPRedirectHandler):
+class WebOnly(HTTPRedirectHandler):
     """Follows a redirection to the web alone, and never from https to http."""
 
     def http_error_302(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage) -> Any:
+        """Raise DownloadError where it leads elsewhere."""
         target = urljoin(req.full_url, headers.get("location") or headers.get("uri") or "")
         wanted = ("https",) if req.type == "https" else ("http", "https")
         if urlsplit(target).scheme not in wanted:
@@ -106,7 +107,7 @@ class _WebOnly(HTTPRedirectHandler):
 
 
 def _opener() -> OpenerDirector:
-    return build_opener(_WebOnly)  # with the proxies of the environment
+    return build_opener(WebOnly)  # with the proxies of the environment
 
 
 def _start(response: Any, have: int) -> int:

@@ -15,5 +15,6 @@ def from_folders(inputs: Iterable[Input], classes: Sequence[str], words: Sequenc
     """
     known = ClassNames(classes, words)
     for one in inputs:
-        place = known.place(PurePath(one.name).parent.name)
+        folder = PurePath(one.name).parent.name
+        place = known.place(folder) if folder else None  # a class without words has none too
         yield one if place is None else replace(one, truth=classes[place])

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from io import BufferedIOBase
 from pathlib import Path
 
@@ -166,18 +167,30 @@ def _path(path: str) -> Iterator[Input]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """Return what fits a pattern, sorted, once; hidden names only where it has such names itself.
+    """Return what fits a pattern, sorted, once; a hidden name only where its own part of the pattern begins with a dot too.
 
     Pathlib's, as the glob module's ** walks along links, also in circles.
     """
-    anchor = Path(pattern).anchor
-    deep = "**" in Path(pattern).parts
+    pattern += "/*" if pattern.endswith("**") else ""
+    anchor, parts = Path(pattern).anchor, Path(pattern).parts
+    deep = "**" in parts
     try:
-        found = Path(anchor).glob(pattern.removeprefix(anchor) + ("/*" if pattern.endswith("**") else ""))
+        found = Path(anchor).glob(pattern.removeprefix(anchor))
         matches = sorted({str(path) for path in found if not (deep and path.is_dir())})  # whose pictures fit by themselves
     except (ValueError, NotImplementedError):
         return []
-    return [match for match in matches if "/." in f"/{pattern}" or "/." not in f"/{match}"]
+    return [match for match in matches if _shows(Path(match).parts, parts)]
+
+
+def _shows(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether a path fits a pattern without a wildcard that stands for a hidden name."""
+    if not pattern or not names:
+        return not names and all(part == "**" for part in pattern)
+    visible = not names[0].startswith(".")
+    if pattern[0] == "**":
+        return _shows(names, pattern[1:]) or (visible and _shows(names[1:], pattern))
+    fits = fnmatch(names[0], pattern[0]) and (visible or pattern[0].startswith("."))
+    return (fits or names[0] == pattern[0]) and _shows(names[1:], pattern[1:])
 
 
 def _file_place(path: str) -> Place:
@@ -216,7 +229,7 @@ def _has_picture(path: str) -> bool:
 def _ended(file: BufferedIOBase, end: bytes) -> Iterator[bytes]:
     """Return the parts of a stream that end so, and what is left at its end."""
     rest = b""
-    while piece := file.read1(PIECE):  # what a pipe holds so far: who writes into it may wait for our answers
+    while piece := file.read1(PIECE):  # what a pipe holds so far, as more may come only after our answers
         *whole, rest = (rest + piece).split(end)
         yield from whole
     if rest:

@@ -3,14 +3,16 @@
 Legend: B images, H, W stored size, C channels, K classes, T named classes.
 """
 
-import itertools
+import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Condition, Thread
 
 import numpy as np
 import torch
@@ -26,9 +28,11 @@ from alexnet_cli.core.images import square
 from alexnet_cli.core.inputs import Input, Picture, given
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.truths import ClassNames
 from alexnet_cli.core.views import num_views
 
-PASSES_AHEAD = 2  # passes whose pictures are read or waiting
+PAUSE = 0.5  # seconds without anything new, after which the pictures that are read wait no longer for a full pass
+GRACE = 0.5  # seconds for readers to come to their end
 
 Pixels = NDArray[np.uint8]
 Read = tuple[Input, "Future[Pixels | str]"]  # or the reason why it could not be read
@@ -75,7 +79,7 @@ class Model:
         self.weights, self.device, self.precision = weights, device, precision
         self._network = build_network(weights, device, precision)
         self._mean_CHW = weights.mean.to(device, precision.dtype)
-        self._outputs = {name: index for index, name in enumerate(weights.classes)}
+        self._names = ClassNames(weights.classes, weights.words)
 
     def predict(
         self,
@@ -108,14 +112,16 @@ class Model:
         most all. crops: 10, 1 for the centre, None for the recipe's. batch_size: views in one forward pass, at most. workers:
         threads that read. num_images: how many of the first predictions carry their image. total: how many pictures there are,
         where that is known, for the reporter.
-        Returns one entry for each picture, in their order; memory is that of a few passes, whatever their number.
+        Returns one entry for each picture, in their order; memory is that of a few passes, whatever their number. A thread of its
+        own goes through `pictures`, so that what was read is answered while the next one is long in coming.
         """
         recipe, reporter = self.weights.recipe, reporter or Reporter()
         crops = recipe.test_crops if crops is None else crops
         images_per_pass = max(1, batch_size // num_views(recipe, crops))
         reporter.start("predict", total, "pictures")
-        with closing(_read_ahead(given(pictures), images_per_pass, recipe, workers or usable_cores())) as batches:
-            for batch in batches:
+        read = partial(_read, recipe=recipe)
+        with closing(_Readers(given(pictures), read, images_per_pass, workers or usable_cores())) as readers:
+            while batch := readers.take(images_per_pass):
                 answers = self._answer(batch, top, crops)
                 reporter.advance(len(answers))
                 for answer in answers:
@@ -143,7 +149,7 @@ class Model:
         return zip(probabilities_BK, order_BT.tolist(), strict=True)
 
     def _prediction(self, one: Input, image: Pixels, probabilities_K: Tensor, order: list[int]) -> Prediction:
-        true_output = self._outputs.get(one.truth) if one.truth is not None else None
+        true_output = self._names.place(one.truth) if one.truth else None
         truth = None if true_output is None else self._class(true_output, probabilities_K)
         return Prediction(one.name, tuple(self._class(output, probabilities_K) for output in order), truth, image)
 
@@ -171,19 +177,82 @@ def _without_image(answer: Prediction | Failure) -> Prediction | Failure:
     return Prediction(answer.path, answer.predictions, answer.truth) if isinstance(answer, Prediction) else answer
 
 
-def _read_ahead(inputs: Iterable[Input], count: int, recipe: Recipe, workers: int) -> Generator[list[Read], None, None]:
-    """Yield `count` pictures at a time; the next ones are read while the network is busy with these."""
-    inputs, read = iter(inputs), partial(_read, recipe=recipe)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="predict")
-    ahead: deque[list[Read]] = deque()
-    try:
-        while some := list(itertools.islice(inputs, count)):
-            ahead.append([(one, pool.submit(read, one)) for one in some])
-            if len(ahead) == PASSES_AHEAD:
-                yield ahead.popleft()
-        yield from ahead
-    finally:
-        pool.shutdown(cancel_futures=True)
+class _Readers:
+    """Threads that read pictures ahead: as many as a pass has while the network is busy with another, or one each.
+
+    They are daemons, so that one that waits for a pipe or a server holds up neither what breaks the work off nor the end of Python.
+    """
+
+    def __init__(self, inputs: Iterable[Input], read: Callable[[Input], Pixels | str], count: int, workers: int) -> None:
+        self._inputs, self._read, self._most = inputs, read, max(count, workers)
+        self._changed = Condition()  # guards what the threads share
+        self._ahead: deque[Read] = deque()
+        self._is_listed = False
+        self._is_closed = False
+        self._error: BaseException | None = None
+        self._tasks: SimpleQueue[Read | None] = SimpleQueue()
+        self._threads = [Thread(target=target, daemon=True) for target in (self._list, *[self._work] * workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def take(self, count: int) -> list[Read]:
+        """Return the next pictures, which are read: `count`, or fewer where the next one is long in coming, none at the end.
+
+        Raises what the stream of inputs raised, behind the pictures that came before.
+        """
+        with self._changed:
+            while True:
+                ready = self._count_ready(count)
+                if ready == count or (self._is_listed and ready == len(self._ahead)):
+                    break
+                if not self._changed.wait(PAUSE if ready else None):
+                    break
+            taken = [self._ahead.popleft() for _ in range(ready)]
+            self._changed.notify_all()
+        if not taken and self._error is not None:
+            raise self._error
+        return taken
+
+    def close(self) -> None:
+        """Stop reading, without waiting for what may never come."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        for _ in self._threads:
+            self._tasks.put(None)
+        ends = time.monotonic() + GRACE
+        for thread in self._threads:
+            thread.join(max(0.0, ends - time.monotonic()))
+
+    def _count_ready(self, count: int) -> int:
+        waiting = (place for place, (_, future) in enumerate(self._ahead) if place == count or not future.done())
+        return next(waiting, len(self._ahead))
+
+    def _list(self) -> None:
+        try:
+            for one in self._inputs:
+                with self._changed:
+                    self._changed.wait_for(lambda: len(self._ahead) < self._most or self._is_closed)
+                    if self._is_closed:
+                        return
+                    self._ahead.append((one, Future()))
+                    self._tasks.put(self._ahead[-1])
+        except BaseException as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._is_listed = True
+                self._changed.notify_all()
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) and not self._is_closed:
+            one, future = task
+            try:
+                future.set_result(self._read(one))
+            except BaseException as error:
+                future.set_exception(error)
+            with self._changed:
+                self._changed.notify_all()
 
 
 def _read(one: Input, *, recipe: Recipe) -> Pixels | str:

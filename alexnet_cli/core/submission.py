@@ -1,16 +1,22 @@
 """The ImageNet challenge's own form for answers: five class numbers a line, in the order of the pictures' numbers (no torch)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from alexnet_cli.core.errors import DataError, SourceError
 from alexnet_cli.core.files import write_atomically
 from alexnet_cli.core.imagenet import NUM_CLASSES, read_devkit
+from alexnet_cli.core.input_places import Nowhere
+from alexnet_cli.core.inputs import Input
+from alexnet_cli.core.store import Store
 
 PICTURE = re.compile(r"ILSVRC20\d\d_(?:val|test)_(\d{8})(?!\d)")
+EXAMPLE = "ILSVRC2012_test_00000001.JPEG"
 PER_LINE = 5
+MOST_LINES = 100_000  # pictures of ILSVRC-2012's test, the largest set of the challenge
 
 
 def class_numbers(kit: Path, classes: Sequence[str]) -> dict[str, int]:
@@ -41,30 +47,58 @@ class Submission:
 
     def __init__(self, numbers: dict[str, int]) -> None:
         self._numbers = numbers
+        self._taken: set[int] = set()
         self._lines: dict[int, str] = {}
         self.filler = " ".join(str(number) for number in sorted(numbers.values())[:PER_LINE])
 
+    def numbered(self, inputs: Iterable[Input]) -> Iterator[Input]:
+        """Note the numbers of pictures before they are read, so that one that cannot be read has its line too.
+
+        A picture whose name has no number, or one that is taken, becomes one that cannot be read, and says why.
+        """
+        for one in inputs:
+            number = _number(one.name)
+            reason = "" if isinstance(one.place, Nowhere) else self._refusal(number)
+            if number is not None and not reason:
+                self._taken.add(number)
+            yield replace(one, place=Nowhere(reason)) if reason else one
+
     def add(self, name: str, classes: Sequence[str]) -> None:
-        """Note the most probable classes of a picture; raises DataError where its name has no number, or one for a second time."""
-        found = PICTURE.search(name.rpartition("/")[2])
-        if found is None:
-            raise DataError(
-                f"{name!r} is not named like the challenge's pictures, ILSVRC2012_test_00000001.JPEG",
-                hint="keep the names; a store of an earlier version has none: make it anew with alexnet prepare --force",
-            )
-        number = int(found[1])
-        if number in self._lines or number < 1:
-            raise DataError(f"{name!r} is the second picture with the number {number}" if number else f"{name!r} has number 0")
+        """Note the most probable classes of a picture that `numbered` gave."""
+        number = _number(name)
+        assert number in self._taken and number not in self._lines
         self._lines[number] = " ".join(str(self._numbers[class_id]) for class_id in classes[:PER_LINE])
 
     def write(self, path: Path) -> tuple[int, int]:
         """Write the lines, whole or not at all; return how many there are, and how many of them stand for missing pictures."""
-        count = max(self._lines, default=0)
-        if not count:
+        if not self._lines:
             raise DataError("no picture could be read, so there is nothing to submit")
+        count = max(self._taken)
         text = "".join(f"{self._lines.get(number, self.filler)}\n" for number in range(1, count + 1))
         write_atomically(path, partial(_put, text=text))
         return count, count - len(self._lines)
+
+    def _refusal(self, number: int | None) -> str:
+        """Return why a picture with this number cannot have a line, "" where it can."""
+        if number is None:
+            return f"not named like the challenge's pictures, such as {EXAMPLE}"
+        if number in self._taken:
+            return f"the second picture with the number {number:,}"
+        return "" if 1 <= number <= MOST_LINES else f"its number is {number:,}, expected 1 to {MOST_LINES:,}"
+
+
+def require_names(store: Store) -> None:
+    """Raise DataError when a store keeps no names, which the numbers of its pictures stand in."""
+    if store.names() is None:
+        raise DataError(
+            f"{store.folder} was made by an earlier version, which kept no names of pictures",
+            hint='make it anew with "alexnet prepare SOURCE --force" to use --submission',
+        )
+
+
+def _number(name: str) -> int | None:
+    found = PICTURE.search(name.rpartition("/")[2])
+    return int(found[1]) if found else None
 
 
 def _put(path: Path, text: str) -> None:
