@@ -74,7 +74,11 @@ def load_weights(path: Path) -> Weights:
     Raises CheckpointError when it is missing, no safetensors file, cut short, of another program, without a tensor, or when a
     tensor does not have the shape that the file's own recipe and classes ask for or holds numbers that are not finite.
     """
-    tensors, metadata = read_tensors(path, kind="weights file", hint=_hint(path))
+    try:
+        tensors, metadata = read_tensors(path, kind="weights file", hint="")
+    except CheckpointError as error:
+        error.hint = _hint(path)  # only now: it looks into the file once more
+        raise
     _require_ours(path, metadata)
     try:
         texts = {name: json.loads(metadata[name]) for name in ("recipe", "classes", "words", "step", "epoch", "accuracy")}
