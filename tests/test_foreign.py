@@ -436,6 +436,15 @@ def test_a_mean_that_claims_to_be_huge(tmp_path, narrow_arrays, five):
         load_foreign(path, mean=tmp_path / "mean.npy", classes=five)
 
 
+def test_a_pth_with_a_damaged_directory(tmp_path):
+    """A zip file whose directory is damaged, or not where its end says, is damage like any other."""
+    whole = _pth(_zeros_state())
+    place = whole.index(b"PK\x01\x02")
+    for damaged in (whole[:place] + b"XXXX" + whole[place + 4 :], whole[:1000] + whole[place + 100 :]):
+        with pytest.raises(CheckpointError, match="is damaged: BadZipFile"):
+            load_foreign(saved(tmp_path / "a.pth", damaged))
+
+
 def sparse(path: Path, content: bytes, size: int = 1 << 42) -> Path:
     """Write a file that is zeros after its beginning, and takes no room on the disk: more than any memory unless said."""
     with path.open("wb") as file:
