@@ -47,7 +47,7 @@ def weights_of(recipe: Recipe, *, full_size: bool = False) -> Weights:
     mean = 90 + 60 * torch.rand(3, recipe.stored_size, recipe.stored_size, generator=torch.Generator().manual_seed(1))
     names = tuple(f"n{index}" for index in range(7))
     words = tuple(f"word {name} é" for name in names)
-    weights = Weights(recipe, names, words, tensors, mean, 5, 2, {"val_top1_error": 0.25})
+    weights = Weights(recipe, names, words, tensors, mean, 5, 2, {"val_top1_error": 0.25}, source="théirs, http://example.org")
     # Scores of a few units: of larger ones the softmax would say 0 or 1 whatever the layers did.
     with torch.no_grad():
         seen_BCHW = torch.from_numpy(seen(weights, squares(2, recipe.stored_size)))
@@ -134,7 +134,7 @@ def test_an_export_comes_back(tmp_path, name, baked):
     weights = weights_of(preset(name))
     write_onnx(tmp_path / "a.onnx", weights, bake_preprocessing=baked)
     back = load_foreign(tmp_path / "a.onnx")
-    for field in ("recipe", "classes", "words", "step", "epoch", "accuracy"):
+    for field in ("recipe", "classes", "words", "step", "epoch", "accuracy", "source"):
         assert getattr(back, field) == getattr(weights, field), field
     assert torch.equal(back.mean, weights.mean)
     assert back.tensors.keys() == weights.tensors.keys()
@@ -152,6 +152,13 @@ def test_damaged_metadata(tmp_path, key, value):
     onnx.save(model, tmp_path / "a.onnx")
     with pytest.raises(CheckpointError):
         load_foreign(tmp_path / "a.onnx")
+
+
+def test_weights_of_our_own_have_no_source(tmp_path):
+    """What was trained here comes back without one, as do exports from before there was any."""
+    write_onnx(tmp_path / "a.onnx", replace(weights_of(preset("one-gpu")), source=""))
+    assert all(entry.key != "alexnet.source" for entry in onnx.load(tmp_path / "a.onnx").metadata_props)
+    assert load_foreign(tmp_path / "a.onnx").source == ""
 
 
 def test_local_layers_are_refused(tmp_path):
