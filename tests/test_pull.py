@@ -219,6 +219,8 @@ def test_pull_prints_the_path_and_remove_removes(pulled, cache):
         ["predict", "x.png", "--weights", "toy"],
         ["evaluate", "toy"],
         ["filters", "--weights", "toy"],
+        ["export", "toy"],
+        ["info", "toy"],
     ],
     ids=" ".join,
 )
@@ -261,6 +263,18 @@ def test_yes_pulls(toy, site, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.stderr
     (answer,) = json.loads(done.stdout)
     assert {one["class"] for one in answer["predictions"]} == {"n01", "n02", "n03"} and len(site.asked) == 1
+
+
+def test_export_and_info_by_name(toy, site, tmp_path, monkeypatch):
+    """Both bring public weights as the other commands do, and say of a name that is none what they expect."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pull_module, "_reader", lambda reporter: load_weights)
+    done = runner.invoke(app, ["export", "toy", "--yes", "--quiet"])
+    assert (done.exit_code, done.stdout) == (0, "alexnet.onnx\n") and len(site.asked) == 1
+    done = runner.invoke(app, ["info", "toy", "--json"])
+    assert json.loads(done.stdout)["path"] == str(weights_path(toy)) and len(site.asked) == 1
+    done = runner.invoke(app, ["info", "no-such-name"])
+    assert done.exit_code == 1 and "no-such-name does not exist, expected a store" in done.stderr
 
 
 def test_name_in_the_cache(pulled, tmp_path):
