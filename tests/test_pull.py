@@ -265,6 +265,21 @@ def test_yes_pulls(toy, site, tmp_path, monkeypatch):
     assert {one["class"] for one in answer["predictions"]} == {"n01", "n02", "n03"} and len(site.asked) == 1
 
 
+@pytest.mark.parametrize("arguments", [["weights", "pull", "toy"], ["weights", "pull", "toy", "--yes"], ["info", "toy", "--yes"]])
+def test_no_download_of_what_cannot_be_read(toy, site, cache, monkeypatch, arguments):
+    """Without the package that reads ONNX nothing is asked and nothing downloaded; the hint installs it."""
+    onnx = replace(toy, remote=replace(toy.remote, url=site.url.replace("caffemodel", "onnx")))
+    monkeypatch.setitem(PUBLIC_WEIGHTS, "toy", onnx)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    done = runner.invoke(app, arguments)
+    assert done.exit_code == 1
+    assert done.stderr == ("error: ONNX needs the package onnx, which is not installed\nhint: pip install 'alexnet-cli[onnx]'\n")
+    assert site.asked == [] and not cache.exists()
+    with pytest.raises(AlexNetError, match="ONNX needs the package"):
+        pull(onnx)
+    assert site.asked == []
+
+
 def test_export_and_info_by_name(toy, site, tmp_path, monkeypatch):
     """Both bring public weights as the other commands do, and say of a name that is none what they expect."""
     monkeypatch.chdir(tmp_path)

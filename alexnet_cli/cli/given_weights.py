@@ -41,7 +41,14 @@ def bring(argument: str | None, runs: Path, reporter: Reporter, *, yes: bool, as
 
 
 def agree_to_download(entry: PublicWeights, url: str, *, yes: bool, ask: bool = True) -> None:
-    """Return when the user wants the download; raise typer.Abort when not, CheckpointError when nobody can be asked."""
+    """Return when the user wants the download; raise typer.Abort when not, CheckpointError when nobody can be asked.
+
+    Raises AlexNetError, before any question, where what came could not be read.
+    """
+    if original_path(entry).suffix == ".onnx":
+        from alexnet_cli.core.onnx_reader import require_onnx
+
+        require_onnx()
     if yes:
         return
     if not (ask and is_terminal(sys.stdin)):
