@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 
 from alexnet_cli.core.caffe import read_binaryproto
 from alexnet_cli.core.checkpoint import Weights, build_network, load_weights, save_weights
-from alexnet_cli.core.classes import ilsvrc_classes
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import AlexNetError, CheckpointError
 from alexnet_cli.core.foreign import load_foreign
+from alexnet_cli.core.imagenet import ilsvrc_classes
 from alexnet_cli.core.recipes import bvlc, caffenet, difference
 from tests import foreign_files as files
 from tests.conftest import REAL_DATA

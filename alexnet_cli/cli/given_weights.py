@@ -10,10 +10,9 @@ import typer
 
 from alexnet_cli.cli.render import is_terminal
 from alexnet_cli.core.errors import CheckpointError
+from alexnet_cli.core.hub import SCHEME, fetch, parse_reference
 from alexnet_cli.core.public_weights import PUBLIC_WEIGHTS, PublicWeights, original_path, weights_path
 from alexnet_cli.core.reports import Reporter
-
-HUB = "hf://"
 
 
 def bring(argument: str | None, runs: Path, reporter: Reporter, *, yes: bool, ask: bool = True) -> str | None:
@@ -24,9 +23,7 @@ def bring(argument: str | None, runs: Path, reporter: Reporter, *, yes: bool, as
     """
     if argument is None:
         return None
-    if argument.startswith(HUB):
-        from alexnet_cli.core.hub import fetch, parse_reference
-
+    if argument.startswith(SCHEME):
         return str(fetch(parse_reference(argument), reporter))
     if argument not in PUBLIC_WEIGHTS or Path(argument).exists() or (runs / argument).exists():
         return argument
