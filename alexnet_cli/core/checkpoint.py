@@ -100,6 +100,20 @@ def load_weights(path: Path) -> Weights:
     return Weights(recipe, classes, words, named, mean, step, epoch, accuracy, path, source)
 
 
+def holds(path: Path, weights: Weights) -> bool:
+    """Say whether a file is what `save_weights` would write of these weights."""
+    try:
+        found = load_weights(path)
+    except CheckpointError:
+        return False
+    told = ("recipe", "classes", "words", "step", "epoch", "accuracy", "source")
+    same = all(getattr(found, name) == getattr(weights, name) for name in told) and found.tensors.keys() == weights.tensors.keys()
+    return same and all(
+        torch.equal(value, _on_cpu(other).to(torch.float32))
+        for value, other in [(found.mean, weights.mean), *((value, weights.tensors[name]) for name, value in found.tensors.items())]
+    )
+
+
 def _hint(path: Path) -> str:
     """Return what to do with a file that is no weights file: another program's network can be imported."""
     try:
