@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # wire types; 3 and 4, groups, are in none of these files
 MOST_FIELDS = 100_000  # of one message: Caffe's networks have some hundreds
 MOST_INTEGERS = 1000  # of one field: settings and shapes have a handful
-MOST_BYTES = 4_000_000_000  # of a file: AlexNet has a quarter of one
+MOST_BYTES = 4_000_000_000  # of a file: AlexNet's have a sixteenth of that
 Value = int | memoryview
 
 
