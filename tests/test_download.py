@@ -268,6 +268,25 @@ def test_address_outside_the_web(tmp_path, url):
         download(Remote(url, "sha1:00"), tmp_path / "f")
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:9/ü", "http://[::1", "http://127.0.0.1:abc/x", "http://127.0.0.1:70000/x", "http://127.0.0.1:9/a b", "http:///x",
+     "http://a..b/x", "http://127.0.0.1:0/x"],
+)  # fmt: skip
+def test_address_that_is_none(tmp_path, url):
+    """What cannot be asked for at all is said at once, not tried again, with a way out."""
+    with pytest.raises(DownloadError, match="is no address for a download: ") as caught:
+        download(Remote(url, "sha256:00"), tmp_path / "f", pauses=(60,))
+    assert url in caught.value.message and "as a browser copies it" in caught.value.hint
+
+
+def test_redirection_to_no_address(site, tmp_path):
+    """The same of where an answer leads."""
+    for site.location in ("http://[::1", "http://127.0.0.1:abc/x"):
+        with pytest.raises(DownloadError, match="is no address for a download: "):
+            get(site, tmp_path / "f", pauses=(60,))
+
+
 def test_proxy_of_the_environment(site, tmp_path, monkeypatch):
     """With http_proxy the whole address goes to the proxy."""
     monkeypatch.setenv("http_proxy", site.url.removesuffix("/file.bin"))

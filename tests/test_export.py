@@ -1,5 +1,7 @@
 """What is exported says in another program what our own network says, and comes back as it was."""
 
+import os
+import pty
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,7 +25,7 @@ from alexnet_cli.core.onnx_writer import write_onnx
 from alexnet_cli.core.program import write_program
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import PRESETS, preset
-from tests.conftest import REAL_DATA
+from tests.conftest import REAL_DATA, ROOT
 from tests.foreign_files import photographs, random_arrays
 
 CPU = torch.device("cpu")
@@ -47,7 +49,7 @@ def weights_of(recipe: Recipe, *, full_size: bool = False) -> Weights:
     mean = 90 + 60 * torch.rand(3, recipe.stored_size, recipe.stored_size, generator=torch.Generator().manual_seed(1))
     names = tuple(f"n{index}" for index in range(7))
     words = tuple(f"word {name} é" for name in names)
-    weights = Weights(recipe, names, words, tensors, mean, 5, 2, {"val_top1_error": 0.25})
+    weights = Weights(recipe, names, words, tensors, mean, 5, 2, {"val_top1_error": 0.25}, source="théirs, http://example.org")
     # Scores of a few units: of larger ones the softmax would say 0 or 1 whatever the layers did.
     with torch.no_grad():
         seen_BCHW = torch.from_numpy(seen(weights, squares(2, recipe.stored_size)))
@@ -134,7 +136,7 @@ def test_an_export_comes_back(tmp_path, name, baked):
     weights = weights_of(preset(name))
     write_onnx(tmp_path / "a.onnx", weights, bake_preprocessing=baked)
     back = load_foreign(tmp_path / "a.onnx")
-    for field in ("recipe", "classes", "words", "step", "epoch", "accuracy"):
+    for field in ("recipe", "classes", "words", "step", "epoch", "accuracy", "source"):
         assert getattr(back, field) == getattr(weights, field), field
     assert torch.equal(back.mean, weights.mean)
     assert back.tensors.keys() == weights.tensors.keys()
@@ -152,6 +154,13 @@ def test_damaged_metadata(tmp_path, key, value):
     onnx.save(model, tmp_path / "a.onnx")
     with pytest.raises(CheckpointError):
         load_foreign(tmp_path / "a.onnx")
+
+
+def test_weights_of_our_own_have_no_source(tmp_path):
+    """What was trained here comes back without one, as do exports from before there was any."""
+    write_onnx(tmp_path / "a.onnx", replace(weights_of(preset("one-gpu")), source=""))
+    assert all(entry.key != "alexnet.source" for entry in onnx.load(tmp_path / "a.onnx").metadata_props)
+    assert load_foreign(tmp_path / "a.onnx").source == ""
 
 
 def test_local_layers_are_refused(tmp_path):
@@ -207,8 +216,46 @@ def test_the_commands(tmp_path, monkeypatch):
     assert runner.invoke(app, ["import", "alexnet.onnx", "--out", "back.safetensors", "--quiet"]).stdout == "back.safetensors\n"
     assert Path("back.safetensors").read_bytes() == Path("w.safetensors").read_bytes()
     assert load_weights(Path("back.safetensors")).words[0] == "word n0 é"
+    again = runner.invoke(app, ["import", "alexnet.onnx", "--out", "back.safetensors", "--quiet"])
+    assert again.stdout == "back.safetensors\n"  # it holds that already
     for command in (["export", "w.safetensors", "--out", "w.safetensors"], ["import", "alexnet.onnx", "--out", "alexnet.onnx"]):
         result = runner.invoke(app, command)
         assert result.exit_code == 1 and "is the file to be read" in result.stderr
     result = runner.invoke(app, ["import", "w.safetensors", "--out", "new.safetensors"])
     assert result.exit_code == 1 and "already one of ours" in result.stderr and not Path("new.safetensors").exists()
+
+
+@pytest.mark.parametrize("there", ["a weights file", "another file", "other progress"])
+def test_import_replaces_nothing_unasked(tmp_path, monkeypatch, there):
+    """Weights that somebody has are replaced with --force alone where there is no terminal, and remain untouched without."""
+    monkeypatch.chdir(tmp_path)
+    runner, weights, out = CliRunner(), weights_of(preset("bvlc")), Path("weights.safetensors")
+    write_onnx(Path("a.onnx"), weights)
+    if there == "another file":
+        out.write_bytes(b"mine")
+    else:
+        changed = {"step": 6} if there == "other progress" else {"mean": weights.mean + 1}
+        save_weights(out, replace(weights, **changed))
+    mine = out.read_bytes()
+    result = runner.invoke(app, ["import", "a.onnx"])
+    assert result.exit_code == 1 and "weights.safetensors is there already" in result.stderr and "--force" in result.stderr
+    assert out.read_bytes() == mine
+    assert runner.invoke(app, ["import", "a.onnx", "--force"]).exit_code == 0
+    assert torch.equal(load_weights(out).mean, weights.mean) and load_weights(out).step == 5
+
+
+@pytest.mark.parametrize(("answer", "exit_code"), [(b"y\n", 0), (b"\n", 1)])
+def test_import_asks_on_a_terminal(tmp_path, answer, exit_code):
+    """Only a yes replaces what is there."""
+    write_onnx(tmp_path / "a.onnx", weights_of(preset("bvlc")))
+    (tmp_path / "weights.safetensors").write_bytes(b"mine")
+    parent, child = pty.openpty()
+    os.write(parent, answer)
+    result = subprocess.run(
+        [sys.executable, "-m", "alexnet_cli", "import", "a.onnx"],
+        stdin=child, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    os.close(parent)
+    os.close(child)
+    assert result.returncode == exit_code and "weights.safetensors is there already" in result.stderr, result.stderr
+    assert ((tmp_path / "weights.safetensors").read_bytes() == b"mine") == (exit_code == 1)

@@ -2,7 +2,9 @@
 
 import io
 import pickle
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,12 @@ import torchvision
 from onnx import helper, numpy_helper
 from safetensors.torch import save_file
 
+from alexnet_cli.core.caffe import read_binaryproto
 from alexnet_cli.core.checkpoint import Weights, build_network, load_weights, save_weights
-from alexnet_cli.core.classes import ilsvrc_classes
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import AlexNetError, CheckpointError
 from alexnet_cli.core.foreign import load_foreign
+from alexnet_cli.core.imagenet import ilsvrc_classes
 from alexnet_cli.core.recipes import bvlc, caffenet, difference
 from tests import foreign_files as files
 from tests.conftest import REAL_DATA
@@ -431,6 +434,75 @@ def test_a_mean_that_claims_to_be_huge(tmp_path, narrow_arrays, five):
     path = saved(tmp_path / "net.caffemodel", files.caffemodel(narrow_arrays, old=False))
     with pytest.raises(CheckpointError, match="mean"):
         load_foreign(path, mean=tmp_path / "mean.npy", classes=five)
+
+
+def test_a_pth_with_a_damaged_directory(tmp_path):
+    """A zip file whose directory is damaged, or not where its end says, is damage like any other."""
+    whole = _pth(_zeros_state())
+    place = whole.index(b"PK\x01\x02")
+    for damaged in (whole[:place] + b"XXXX" + whole[place + 4 :], whole[:1000] + whole[place + 100 :]):
+        with pytest.raises(CheckpointError, match="is damaged: BadZipFile"):
+            load_foreign(saved(tmp_path / "a.pth", damaged))
+
+
+def sparse(path: Path, content: bytes, size: int = 1 << 42) -> Path:
+    """Write a file that is zeros after its beginning, and takes no room on the disk: more than any memory unless said."""
+    with path.open("wb") as file:
+        file.write(content)
+        try:
+            file.truncate(size)
+        except OSError:
+            pytest.skip(f"this disk holds no file of {size:,} bytes")
+    return path
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x0a\x03abc", b"PK\x03\x04", b"\x02" + bytes(7) + b"{}"], ids=["zeros", "caffe", "pth", "ours"]
+)
+def test_a_file_larger_than_any_memory(tmp_path, content):
+    """Four terabytes of anything are refused by their size, as a network to import, as weights and as a mean."""
+    path = sparse(tmp_path / "huge", content)
+    with pytest.raises(CheckpointError, match=r"huge has 4,398,046,511,104 bytes, expected a network of at most 4,000,000,000"):
+        load_foreign(path)
+    with pytest.raises(CheckpointError, match=r"huge is") as caught:
+        load_weights(path)
+    assert "alexnet train" in caught.value.hint
+    with pytest.raises(CheckpointError, match="4,398,046,511,104 bytes"):
+        read_binaryproto(path)
+
+
+def test_a_mean_larger_than_any_memory(tmp_path, narrow_arrays, five):
+    """A .npy that does have its 4 TB is refused by its shape, before it is read."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (3, 2**19, 2**19)})
+    mean = sparse(tmp_path / "mean.npy", header.getvalue(), len(header.getvalue()) + 12 * 2**38)
+    path = saved(tmp_path / "net.caffemodel", files.caffemodel(narrow_arrays, old=False))
+    with pytest.raises(CheckpointError, match=r"is a mean of shape \(3, 524288, 524288\)"):
+        load_foreign(path, mean=mean, classes=five)
+
+
+def test_a_large_file_is_not_read_to_tell_its_kind(tmp_path):
+    """A file of 3 GB that claims one field of all its bytes is told without that memory, which the process does not have."""
+    path = sparse(tmp_path / "a.caffemodel", b"\xa2\x06" + bytes([0x80, 0xBC, 0xC1, 0x96, 0x0B]), 3_000_000_000 + 7)
+    limited = (
+        "import resource, sys; from pathlib import Path; from alexnet_cli.core.kinds import kind_of\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (500_000_000, 500_000_000))\n"
+        "print(kind_of(Path(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", limited, path], capture_output=True, text=True, check=False)
+    assert done.stdout == "('caffemodel', '')\n", done.stderr
+
+
+def test_a_blob_of_a_million_extents(tmp_path):
+    """A shape of many extents is refused without multiplying them."""
+    blob = files.CAFFE["Blob"](data=[1.0], shape={"dim": [2**62] * 900})
+    for count, message in ((900, "900 extents, expected at most 4"), (1_000_000, "more than 1,000 whole numbers")):
+        del blob.shape.dim[:]
+        blob.shape.dim.extend([2**62] * count)
+        started = time.process_time()
+        with pytest.raises(CheckpointError, match=message):
+            read_binaryproto(saved(tmp_path / "mean.binaryproto", blob.SerializeToString()))
+        assert time.process_time() - started < 2
 
 
 def test_weights_is_what_it_returns(tmp_path, theirs, five):

@@ -306,6 +306,21 @@ def test_cannot_be_fetched(hub, tmp_path, address, message, hint):
     assert message in done.stderr and hint in done.stderr
 
 
+def test_info_of_an_address(hub, weights_file, tmp_path):
+    """The command info shows what lies at an address on the Hub."""
+    hub.files = {"me/net": {"model.safetensors": weights_file.read_bytes()}}
+    done = alexnet(hub, tmp_path, "info", "hf://me/net", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["classes"] == ["n01", "n02", "n03"], done.stderr
+
+
+def test_push_of_a_name(hub, weights_file, tmp_path):
+    """The command push takes a file of the Hub as any other command does."""
+    hub.files = {"me/net": {"model.safetensors": weights_file.read_bytes()}}
+    done = alexnet(hub, tmp_path, "push", "hf://me/net", "me/copy", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert hub.files["me/copy"]["model.safetensors"] == weights_file.read_bytes()
+
+
 def test_file_of_another_program(hub, tmp_path):
     """What the Hub gives is read with the same care as any file."""
     hub.files = {"me/net": {"model.safetensors": save({"x": torch.zeros(1)})}}

@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from alexnet_cli.core import archives
 from alexnet_cli.core.errors import DataError, SourceError
-from alexnet_cli.core.imagenet import read_devkit, words_of
+from alexnet_cli.core.imagenet import ilsvrc_classes, read_devkit, words_of
 from alexnet_cli.core.prepare import PrepareSummary, prepare
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.sources import find_source
@@ -570,14 +572,30 @@ def test_the_real_kit(ilsvrc_devkit):
     assert all(kit.words[wnid] == words[wnid] for wnid in places)
 
 
-def test_words_of_all_thousand_without_a_file(ilsvrc_devkit):
-    """Without kit and mapping file the 1,000 classes get torchvision's names, in the right order."""
-    lines = (ilsvrc_devkit / "data" / "synset_words.txt").read_text().splitlines()
-    wnids = [line.split(" ", 1)[0] for line in lines]
+def test_words_of_all_thousand_without_a_file():
+    """Without kit and mapping file the 1,000 classes get short names, in the right order: torchvision's, but for two.
+
+    Those two it disambiguates in its own words.
+    """
+    from torchvision.models import AlexNet_Weights
+
+    wnids, _ = ilsvrc_classes()
     words = words_of(wnids)
     assert (words[0], words[1], words[999]) == ("tench", "goldfish", "toilet tissue")
-    agreeing = sum(word in line for word, line in zip(words, lines, strict=True))
-    assert agreeing > 950  # some are shortened or disambiguated there: "crane bird"
+    theirs = AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
+    differing = [(word, their) for word, their in zip(words, theirs, strict=True) if word != their]
+    assert differing == [("crane", "crane bird"), ("maillot, tank suit", "maillot tank suit")]
+    assert words_of([*wnids[:-1], "n99999999"])[0] == wnids[0]  # other classes are called by their ids
+
+
+def test_words_come_without_torchvision():
+    """The package holds them itself: neither torchvision nor torch is imported."""
+    code = (
+        "import sys; from alexnet_cli.core.imagenet import ilsvrc_classes, words_of;"
+        "print(words_of(ilsvrc_classes()[0])[0], 'torch' in sys.modules or 'torchvision' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "tench False\n"
 
 
 def test_kinds_can_be_named(tmp_path):

@@ -219,6 +219,8 @@ def test_pull_prints_the_path_and_remove_removes(pulled, cache):
         ["predict", "x.png", "--weights", "toy"],
         ["evaluate", "toy"],
         ["filters", "--weights", "toy"],
+        ["export", "toy"],
+        ["info", "toy"],
     ],
     ids=" ".join,
 )
@@ -261,6 +263,33 @@ def test_yes_pulls(toy, site, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.stderr
     (answer,) = json.loads(done.stdout)
     assert {one["class"] for one in answer["predictions"]} == {"n01", "n02", "n03"} and len(site.asked) == 1
+
+
+@pytest.mark.parametrize("arguments", [["weights", "pull", "toy"], ["weights", "pull", "toy", "--yes"], ["info", "toy", "--yes"]])
+def test_no_download_of_what_cannot_be_read(toy, site, cache, monkeypatch, arguments):
+    """Without the package that reads ONNX nothing is asked and nothing downloaded; the hint installs it."""
+    onnx = replace(toy, remote=replace(toy.remote, url=site.url.replace("caffemodel", "onnx")))
+    monkeypatch.setitem(PUBLIC_WEIGHTS, "toy", onnx)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    done = runner.invoke(app, arguments)
+    assert done.exit_code == 1
+    assert done.stderr == ("error: ONNX needs the package onnx, which is not installed\nhint: pip install 'alexnet-cli[onnx]'\n")
+    assert site.asked == [] and not cache.exists()
+    with pytest.raises(AlexNetError, match="ONNX needs the package"):
+        pull(onnx)
+    assert site.asked == []
+
+
+def test_export_and_info_by_name(toy, site, tmp_path, monkeypatch):
+    """Both bring public weights as the other commands do, and say of a name that is none what they expect."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pull_module, "_reader", lambda reporter: load_weights)
+    done = runner.invoke(app, ["export", "toy", "--yes", "--quiet"])
+    assert (done.exit_code, done.stdout) == (0, "alexnet.onnx\n") and len(site.asked) == 1
+    done = runner.invoke(app, ["info", "toy", "--json"])
+    assert json.loads(done.stdout)["path"] == str(weights_path(toy)) and len(site.asked) == 1
+    done = runner.invoke(app, ["info", "no-such-name"])
+    assert done.exit_code == 1 and "no-such-name does not exist, expected a store" in done.stderr
 
 
 def test_name_in_the_cache(pulled, tmp_path):

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from alexnet_cli.core.wire import Message, WireError
+from alexnet_cli.core.wire import Message, WireError, mapped
 from tests.foreign_files import CAFFE
 
 
@@ -61,3 +61,25 @@ def test_random_bytes():
                 for read in (message.integers, message.messages, message.floats, message.texts):
                     with contextlib.suppress(WireError):
                         read(number)
+
+
+def test_too_many_numbers_end_soon():
+    """A run of a million packed numbers is refused after the first thousand."""
+    numbers = b"\x01" * 1_000_000
+    length = bytes([0xC0, 0x84, 0x3D])  # 1,000,000 in groups of seven bits
+    with pytest.raises(WireError, match="more than 1,000 whole numbers"):
+        Message(memoryview(b"\x0a" + length + numbers)).integers(1)
+    assert Message(memoryview(b"\x08\x07" * 1000)).integers(1) == [7] * 1000
+    with pytest.raises(WireError, match="more than 1,000 whole numbers"):
+        Message(memoryview(b"\x08\x07" * 1001)).integers(1)
+
+
+def test_a_file_is_mapped(tmp_path):
+    """The bytes are the file's, of an empty one none, and of one far too large there is an error that says the sizes."""
+    for content in (b"abc", b""):
+        (tmp_path / "a").write_bytes(content)
+        assert bytes(mapped(tmp_path / "a")) == content
+    with (tmp_path / "b").open("wb") as file:
+        file.truncate(4_000_000_001)
+    with pytest.raises(WireError, match="it has 4,000,000,001 bytes, expected at most 4,000,000,000"):
+        mapped(tmp_path / "b")

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from alexnet_cli.cli.command import running
-from alexnet_cli.cli.options import DebugOption, JsonOption, QuietOption, RunsOption
+from alexnet_cli.cli.given_weights import bring
+from alexnet_cli.cli.options import WEIGHTS_HELP, DebugOption, JsonOption, QuietOption, RunsOption, YesOption
 from alexnet_cli.cli.render import print_json
 from alexnet_cli.core.errors import AlexNetError
 
@@ -23,7 +24,7 @@ class Format(str, Enum):
 def export(
     weights: Annotated[
         str | None,
-        typer.Argument(metavar="WEIGHTS", help="Weights file, or a run or its name.", show_default="the best of the newest run"),
+        typer.Argument(metavar="WEIGHTS", help=WEIGHTS_HELP, show_default="the best of the newest run"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="File to write.", show_default="alexnet.onnx, or alexnet.pt2 for torch-export")
@@ -40,6 +41,7 @@ def export(
     ] = False,
     logits: Annotated[bool, typer.Option("--logits", help="Give the scores before the softmax, not probabilities.")] = False,
     runs: RunsOption = Path("runs"),
+    yes: YesOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -52,7 +54,7 @@ def export(
     with running(quiet=quiet, debug=debug) as reporter:
         from alexnet_cli.core import checkpoint
 
-        path = checkpoint.resolve_weights(weights, runs)
+        path = checkpoint.resolve_weights(bring(weights, runs, reporter, yes=yes), runs)
         reporter.note(f"weights: {path}")
         out = out or Path("alexnet.onnx" if format is Format.ONNX else "alexnet.pt2")
         if out.exists() and out.samefile(path):

@@ -10,10 +10,9 @@ import typer
 
 from alexnet_cli.cli.render import is_terminal
 from alexnet_cli.core.errors import CheckpointError
+from alexnet_cli.core.hub import SCHEME, fetch, parse_reference
 from alexnet_cli.core.public_weights import PUBLIC_WEIGHTS, PublicWeights, original_path, weights_path
 from alexnet_cli.core.reports import Reporter
-
-HUB = "hf://"
 
 
 def bring(argument: str | None, runs: Path, reporter: Reporter, *, yes: bool, ask: bool = True) -> str | None:
@@ -24,9 +23,7 @@ def bring(argument: str | None, runs: Path, reporter: Reporter, *, yes: bool, as
     """
     if argument is None:
         return None
-    if argument.startswith(HUB):
-        from alexnet_cli.core.hub import fetch, parse_reference
-
+    if argument.startswith(SCHEME):
         return str(fetch(parse_reference(argument), reporter))
     if argument not in PUBLIC_WEIGHTS or Path(argument).exists() or (runs / argument).exists():
         return argument
@@ -41,7 +38,14 @@ def bring(argument: str | None, runs: Path, reporter: Reporter, *, yes: bool, as
 
 
 def agree_to_download(entry: PublicWeights, url: str, *, yes: bool, ask: bool = True) -> None:
-    """Return when the user wants the download; raise typer.Abort when not, CheckpointError when nobody can be asked."""
+    """Return when the user wants the download; raise typer.Abort when not, CheckpointError when nobody can be asked.
+
+    Raises AlexNetError, before any question, where what came could not be read.
+    """
+    if original_path(entry).suffix == ".onnx":
+        from alexnet_cli.core.onnx_reader import require_onnx
+
+        require_onnx()
     if yes:
         return
     if not (ask and is_terminal(sys.stdin)):

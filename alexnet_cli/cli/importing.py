@@ -1,6 +1,7 @@
 """`alexnet import`: weights of other programs as a weights file."""
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.options import DebugOption, JsonOption, QuietOption
-from alexnet_cli.cli.render import print_json
+from alexnet_cli.cli.render import is_terminal, print_json
 from alexnet_cli.core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def import_weights(
             show_default="ILSVRC-2012's, for 1,000 outputs",
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at --out without a question.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -44,10 +46,11 @@ def import_weights(
 
     BVLC's AlexNet and CaffeNet as ONNX or .caffemodel, torchvision's as .pth or safetensors, and what `alexnet export` wrote.
     The kind of the file is told by its content. What evaluate, predict and filters then do is what that network wants: channel
-    order, mean, normalisation and sizes become fields of the recipe.
+    order, mean, normalisation and sizes become fields of the recipe. A file that is there already is replaced only when a terminal
+    answers yes, or with --force.
     """
     with running(quiet=quiet, debug=debug) as reporter:
-        from alexnet_cli.core.checkpoint import save_weights
+        from alexnet_cli.core.checkpoint import holds, save_weights
         from alexnet_cli.core.foreign import load_foreign
 
         if out.exists() and file.exists() and out.samefile(file):
@@ -55,8 +58,18 @@ def import_weights(
                 f"{out} is the file to be read", hint=f"alexnet import {shlex.quote(str(file))} --out another.safetensors"
             )
         weights = load_foreign(file, mean=mean, classes=classes, reporter=reporter)
-        save_weights(out, weights)
+        if force or not out.exists():
+            save_weights(out, weights)
+        elif not holds(out, weights):
+            _agree_to_replace(out)
+            save_weights(out, weights)
         print_json(_document(out, file, weights)) if as_json else print(out)
+
+
+def _agree_to_replace(out: Path) -> None:
+    if not is_terminal(sys.stdin):
+        raise CheckpointError(f"{out} is there already and holds something else", hint="choose another --out, or add --force")
+    typer.confirm(f"{out} is there already and holds something else: replace it?", abort=True, err=True)
 
 
 def _document(out: Path, file: Path, weights: "Weights") -> dict[str, Any]:

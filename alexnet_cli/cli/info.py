@@ -9,13 +9,26 @@ import typer
 
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.exchange import alike, print_sent
-from alexnet_cli.cli.options import DEFAULT_RECIPE, RECIPE_HELP, DebugOption, JsonOption, PresetName, QuietOption
+from alexnet_cli.cli.given_weights import bring
+from alexnet_cli.cli.options import (
+    DEFAULT_RECIPE,
+    RECIPE_HELP,
+    WEIGHTS_HELP,
+    DebugOption,
+    JsonOption,
+    PresetName,
+    QuietOption,
+    RunsOption,
+    YesOption,
+)
 from alexnet_cli.cli.render import percent, print_facts, print_json, print_table
 from alexnet_cli.cli.stores import show_stores
 from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.exchange import Spread, sent_per_step, spread_over
+from alexnet_cli.core.public_weights import PUBLIC_WEIGHTS
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.recipes import preset
+from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.schedule import PlateauState, events_of
 
 if TYPE_CHECKING:
@@ -23,10 +36,10 @@ if TYPE_CHECKING:
 
 
 def info(
-    path: Annotated[
-        Path | None,
+    argument: Annotated[
+        str | None,
         typer.Argument(
-            metavar="PATH", help="Store, folder of stores, weights file or run.", show_default="none: the recipe of --recipe"
+            metavar="PATH", help=f"Store or folder of stores. {WEIGHTS_HELP}", show_default="none: the recipe of --recipe"
         ),
     ] = None,
     recipe: Annotated[PresetName, typer.Option("--recipe", help=RECIPE_HELP)] = DEFAULT_RECIPE,
@@ -57,6 +70,8 @@ def info(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice for --contact-sheet.")] = 0,
+    runs: RunsOption = Path("runs"),
+    yes: YesOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -67,17 +82,16 @@ def info(
     sends in a step. Of a store it shows how it was made and how large its classes are.
     """
     with running(quiet=quiet, debug=debug) as reporter:
+        path = Path(argument) if argument is not None else None
         folders = _store_folders(path) if path else []
         if folders:
             show_stores(folders, verify=verify, contact_sheet=contact_sheet, seed=seed, as_json=as_json, reporter=reporter)
         elif verify or contact_sheet:
             raise _no_store(path, "--verify" if verify else "--contact-sheet")
-        elif path is None:
+        elif argument is None:
             _show_recipe(preset(recipe.value), num_classes, (gpus, towers), as_json)
-        elif not path.exists():
-            raise DataError(f"{path} does not exist, expected a store, a folder of stores, a weights file or a run")
         else:
-            _show_weights(path, (gpus, towers), as_json)
+            _show_weights(_weights_file(argument, runs, reporter, yes=yes), (gpus, towers), as_json)
 
 
 def _no_store(path: Path | None, option: str) -> Exception:
@@ -168,12 +182,20 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(str(extent) for extent in (shape if shape[1:] != (1, 1) else shape[:1]))
 
 
-def _show_weights(path: Path, ranks: tuple[int | None, int | None], as_json: bool) -> None:
-    from alexnet_cli.core import checkpoint
-    from alexnet_cli.core.architecture import layer_table
+def _weights_file(argument: str, runs: Path, reporter: Reporter, *, yes: bool) -> Path:
+    brought = bring(argument, runs, reporter, yes=yes) or argument
+    if not (Path(brought).exists() or (runs / brought).exists() or brought in PUBLIC_WEIGHTS):
+        raise DataError(f"{argument} does not exist, expected a store, a folder of stores, a weights file or a run")
+    from alexnet_cli.core.checkpoint import resolve_weights
 
-    path = checkpoint.resolve_weights(str(path), path)
-    weights = checkpoint.load_weights(path)
+    return resolve_weights(brought, runs)
+
+
+def _show_weights(path: Path, ranks: tuple[int | None, int | None], as_json: bool) -> None:
+    from alexnet_cli.core.architecture import layer_table
+    from alexnet_cli.core.checkpoint import load_weights
+
+    weights = load_weights(path)
     layers, spread = layer_table(weights.recipe, len(weights.classes)), spread_over(weights.recipe, *ranks)
     if as_json:
         training = {"recipe": weights.recipe.to_dict(), "step": weights.step, "epoch": weights.epoch, "accuracy": weights.accuracy}

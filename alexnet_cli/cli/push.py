@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from alexnet_cli.cli.command import running
-from alexnet_cli.cli.options import DebugOption, QuietOption, RunsOption, YesOption
+from alexnet_cli.cli.given_weights import bring
+from alexnet_cli.cli.options import WEIGHTS_HELP, DebugOption, QuietOption, RunsOption, YesOption
 from alexnet_cli.cli.render import is_terminal, size
 from alexnet_cli.core.errors import AlexNetError
 
 
 def push(
-    weights: Annotated[str, typer.Argument(metavar="WEIGHTS", help="Weights file, or a run or its name.")],
+    weights: Annotated[str, typer.Argument(metavar="WEIGHTS", help=WEIGHTS_HELP)],
     repo: Annotated[str, typer.Argument(metavar="REPO", help="Repository, owner/name; it is made where there is none.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository for your own eyes alone.")] = False,
     licence: Annotated[
@@ -41,7 +42,7 @@ def push(
         from alexnet_cli.core import checkpoint
         from alexnet_cli.core.model_card import write_card
 
-        path = checkpoint.resolve_weights(weights, runs)
+        path = checkpoint.resolve_weights(bring(weights, runs, reporter, yes=yes), runs)
         card = write_card(checkpoint.load_weights(path), repo, licence=licence, dataset=dataset)
         _agree_to_push(path, repo, private=private, yes=yes)
         reporter.note(f"weights: {path} ({size(path.stat().st_size)})")

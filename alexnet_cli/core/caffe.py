@@ -4,6 +4,7 @@ Both forms of layers are read, `layer` and the older `layers`, and both forms of
 Caffe's caffe.proto.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from alexnet_cli.core.chain import Chain, Step, refuse
 from alexnet_cli.core.errors import CheckpointError
-from alexnet_cli.core.wire import Message, WireError
+from alexnet_cli.core.wire import Message, WireError, mapped
 
 NET = {"layers": 2, "input_dim": 4, "input_shape": 8, "layer": 100}
 # Of a layer in either form, by what it says; the older form's types are numbers.
@@ -27,6 +28,7 @@ OLD_TYPES = {1: "Accuracy", 4: "Convolution", 5: "Data", 6: "Dropout", 8: "Flatt
              22: "Split", 23: "TanH", 24: "WindowData", 29: "MemoryData", 32: "DummyData", 36: "Silence"}  # fmt: skip
 SOURCES = ("Data", "HDF5Data", "ImageData", "WindowData", "MemoryData", "DummyData", "Input")
 ENDS = ("Accuracy", "Softmax", "SoftmaxWithLoss", "Silence")
+MOST_EXTENTS = 4  # of a blob
 HINT = "expected a .caffemodel, such as bvlc_alexnet.caffemodel; get it anew if it should be one"
 
 
@@ -80,7 +82,7 @@ def read_binaryproto(path: Path) -> NDArray[np.float32]:
 
 def _reading(path: Path, read: Callable[[Message, str], Any]) -> Any:
     try:
-        return read(Message(memoryview(path.read_bytes())), path.name)
+        return read(Message(mapped(path)), path.name)
     except (WireError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path} cannot be read as a file of Caffe's: {error}", hint=HINT) from error
     except OSError as error:
@@ -204,9 +206,9 @@ def _square(layer: Layer, settings: Message, what: str, numbers: tuple[int, int,
 def _blob(blob: Message) -> NDArray[np.float32]:
     values = blob.floats(5) if blob.has(5) or not blob.has(8) else blob.floats(8, "<f8")
     shape = blob.message(7).integers(1) if blob.has(7) else [blob.integer(number, 1) for number in (1, 2, 3, 4)]
-    count = 1
-    for extent in shape:
-        count *= extent
+    if len(shape) > MOST_EXTENTS:
+        raise WireError(f"a blob has {len(shape)} extents, expected at most {MOST_EXTENTS}")
+    count = math.prod(shape)
     if min(shape, default=1) < 1 or count != values.size:
         raise WireError(f"a blob has the shape {tuple(shape)} and {values.size:,} values")
     return values.astype(np.float32).reshape(shape)

@@ -74,7 +74,11 @@ def load_weights(path: Path) -> Weights:
     Raises CheckpointError when it is missing, no safetensors file, cut short, of another program, without a tensor, or when a
     tensor does not have the shape that the file's own recipe and classes ask for or holds numbers that are not finite.
     """
-    tensors, metadata = read_tensors(path, kind="weights file", hint=_hint(path))
+    try:
+        tensors, metadata = read_tensors(path, kind="weights file", hint="")
+    except CheckpointError as error:
+        error.hint = _hint(path)  # only now: it looks into the file once more
+        raise
     _require_ours(path, metadata)
     try:
         texts = {name: json.loads(metadata[name]) for name in ("recipe", "classes", "words", "step", "epoch", "accuracy")}
@@ -94,6 +98,20 @@ def load_weights(path: Path) -> Weights:
     named = _fitting(path, tensors, {**parameter_shapes(recipe, len(classes)), "mean": mean_shape})
     mean = named.pop("mean")
     return Weights(recipe, classes, words, named, mean, step, epoch, accuracy, path, source)
+
+
+def holds(path: Path, weights: Weights) -> bool:
+    """Say whether a file is what `save_weights` would write of these weights."""
+    try:
+        found = load_weights(path)
+    except CheckpointError:
+        return False
+    told = ("recipe", "classes", "words", "step", "epoch", "accuracy", "source")
+    same = all(getattr(found, name) == getattr(weights, name) for name in told) and found.tensors.keys() == weights.tensors.keys()
+    return same and all(
+        torch.equal(value, _on_cpu(other).to(torch.float32))
+        for value, other in [(found.mean, weights.mean), *((value, weights.tensors[name]) for name, value in found.tensors.items())]
+    )
 
 
 def _hint(path: Path) -> str:

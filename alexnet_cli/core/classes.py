@@ -1,19 +1,11 @@
-"""Lists of classes for weights that come without one: ILSVRC-2012's, which the package holds, or a user's file (stdlib only)."""
+"""Lists of classes for weights that come without one: ILSVRC-2012's or a user's file (stdlib only)."""
 
 from pathlib import Path
 
 from alexnet_cli.core.errors import CheckpointError
-from alexnet_cli.core.imagenet import NUM_CLASSES, id_and_words
+from alexnet_cli.core.imagenet import NUM_CLASSES, ClassList, ilsvrc_classes, parallel
 
-BUILT_IN = Path(__file__).with_name("ilsvrc2012.txt")
 MOST_BYTES = 10_000_000  # of a user's list
-ClassList = tuple[tuple[str, ...], tuple[str, ...]]  # ids and words, in parallel
-
-
-def ilsvrc_classes() -> ClassList:
-    """Return ILSVRC-2012's 1,000 WordNet ids, sorted, and their words: the order of Caffe's and torchvision's outputs."""
-    lines = BUILT_IN.read_text(encoding="utf-8").splitlines()
-    return _parallel([line for line in lines if not line.startswith("#")])
 
 
 def read_classes(path: Path) -> ClassList:
@@ -30,7 +22,7 @@ def read_classes(path: Path) -> ClassList:
         raise CheckpointError(f"cannot read the classes {path}: {error.strerror or error}", hint=hint) from error
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is no UTF-8 text, expected a list of classes", hint=hint) from error
-    classes, words = _parallel(lines)
+    classes, words = parallel(lines)
     twice = next((name for name in classes if classes.count(name) > 1), None) if len(set(classes)) < len(classes) else None
     if twice or not classes:
         raise CheckpointError(f"{path} names {twice} twice" if twice else f"{path} names no class", hint=hint)
@@ -50,8 +42,3 @@ def choose_classes(count: int, path: Path | None) -> ClassList:
             f"{path} has {len(found[0]):,} classes, but the network {count:,} outputs", hint="expected a line for each output"
         )
     return found
-
-
-def _parallel(lines: list[str]) -> ClassList:
-    pairs = [id_and_words(line) for line in lines]
-    return tuple(name for name, _ in pairs), tuple(words for _, words in pairs)

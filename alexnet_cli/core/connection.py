@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException, HTTPMessage, InvalidURL
 from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError
@@ -24,6 +24,7 @@ from alexnet_cli.core.reports import Reporter
 
 BLOCK = 1 << 16
 MEGABYTE = 1_000_000
+ADDRESS = "expected one such as https://mirror.example/file, as a browser copies it: %20 for a space, %C3%BC for ü"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def fetch(remote: Remote, part: Path, reporter: Reporter, timeout: float) -> Non
     have = size_of(part)
     try:
         response = _opener().open(_request(remote.url, part, have), timeout=timeout)
+    except (ValueError, InvalidURL) as error:  # of its parts, or of what it leads to
+        raise DownloadError(f"{remote.url} is no address for a download: {error}", hint=ADDRESS) from error
     except HTTPError as error:
         if error.code != 416 or not have:
             raise
@@ -80,8 +83,11 @@ def fetch(remote: Remote, part: Path, reporter: Reporter, timeout: float) -> Non
 
 
 def _request(url: str, part: Path, have: int) -> Request:
-    if urlsplit(url).scheme not in ("http", "https"):
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
         raise DownloadError(f"{url} is no address for a download, expected one that begins with http:// or https://")
+    if not parts.hostname or parts.port == 0:  # the number is looked at here as well: a ValueError where it is none
+        raise ValueError("it names no server")
     headers = {"User-Agent": f"alexnet-cli/{__version__}"}
     if have:
         headers["Range"] = f"bytes={have}-"

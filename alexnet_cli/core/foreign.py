@@ -145,7 +145,11 @@ def _mean_values(path: Path) -> NDArray[np.float32]:
     try:
         # Mapped, a header that promises more than the file has is an error and not that much memory.
         values = np.load(path, mmap_mode="r", allow_pickle=False)
+        if values.size > 3 * STORED_SIZE**2:  # before all of it is read
+            raise CheckpointError(f"{path} is a mean of shape {values.shape}", hint=HINT_MEAN)
         return np.array(values, dtype=np.float32)
+    except CheckpointError:
+        raise
     except Exception as error:  # the reader of its header raises nearly everything
         raise CheckpointError(f"{path} is no mean: {type(error).__name__} while reading it", hint=HINT_MEAN) from error
 

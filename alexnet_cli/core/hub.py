@@ -1,6 +1,6 @@
 """Weights files on the Hugging Face Hub: fetched by hf://owner/name, and published.
 
-With model_card the only file that imports huggingface_hub, an extra.
+The only file that imports huggingface_hub, an extra.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def fetch(reference: Reference, reporter: Reporter | None = None) -> Path:
 
     Raises DownloadError when the Hub cannot be reached or does not give it, AlexNetError without huggingface_hub.
     """
-    hub = _client()
+    hub = client()
     (reporter or Reporter()).note(f"{SCHEME}{reference.repo}: {reference.file}, {reference.revision or 'main'}")
     with _explained(reference.repo, reference):
         return Path(hub.hf_hub_download(reference.repo, reference.file, revision=reference.revision))
@@ -51,7 +51,7 @@ def fetch(reference: Reference, reporter: Reporter | None = None) -> Path:
 
 def require_login() -> None:
     """Raise AlexNetError where no token is known, before anything is made up for an upload."""
-    if not _client().get_token():
+    if not client().get_token():
         raise _not_logged_in()
 
 
@@ -62,7 +62,7 @@ def push(path: Path, repo: str, card: str, *, private: bool = False, reporter: R
     Raises DownloadError when the Hub cannot be reached or refuses, AlexNetError without huggingface_hub or a token.
     """
     require_login()
-    hub = _client()
+    hub = client()
     with _explained(repo):
         api = hub.HfApi()
         address = str(api.create_repo(repo, private=private, exist_ok=True))
@@ -75,7 +75,8 @@ def push(path: Path, repo: str, card: str, *, private: bool = False, reporter: R
         return address
 
 
-def _client() -> ModuleType:
+def client() -> ModuleType:
+    """Return huggingface_hub. Raises AlexNetError where it is not installed."""
     try:
         import huggingface_hub
     except ImportError as error:

@@ -9,6 +9,7 @@ import io
 import re
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,10 @@ KIT_FOLDERS = ("data", "*/data", "*/*/data")
 KIT_ARCHIVES = ("ILSVRC2012_devkit*.tar.gz", "ILSVRC2012_devkit*.tgz", "ILSVRC2012_devkit*.tar")
 KIT_WANTED = "put ILSVRC2012_devkit_t12.tar.gz beside it for them"
 SOLUTION, MAPPING = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
+BUILT_IN = Path(__file__).with_name("ilsvrc2012.txt")
 WORDS_FILES = ("synset_words.txt", MAPPING, "words.txt")
 
+ClassList = tuple[tuple[str, ...], tuple[str, ...]]  # ids and words, in parallel
 # From a picture's file name to its class id, None where it is unknown.
 ClassOf = Callable[[str], str | None]
 
@@ -135,13 +138,28 @@ def id_and_words(line: str) -> tuple[str, str]:
     return name, words.strip() or name
 
 
-def known_words(classes: Sequence[str]) -> dict[str, str]:
-    """Return torchvision's names of ILSVRC-2012's 1,000 classes, where these are they; else nothing."""
-    if len(classes) != NUM_CLASSES or (classes[0], classes[-1]) != ("n01440764", "n15075141"):
-        return {}
-    from torchvision.models import AlexNet_Weights
+def parallel(lines: Sequence[str]) -> ClassList:
+    """Return the ids and the words of lines that have both."""
+    pairs = [id_and_words(line) for line in lines]
+    return tuple(name for name, _ in pairs), tuple(words for _, words in pairs)
 
-    return dict(zip(classes, AlexNet_Weights.IMAGENET1K_V1.meta["categories"], strict=True))
+
+def ilsvrc_classes() -> ClassList:
+    """Return ILSVRC-2012's 1,000 WordNet ids, sorted, and their words: the order of Caffe's and torchvision's outputs."""
+    return parallel([line for line in BUILT_IN.read_text(encoding="utf-8").splitlines() if not line.startswith("#")])
+
+
+def known_words(classes: Sequence[str]) -> dict[str, str]:
+    """Return a name for each of ILSVRC-2012's 1,000 classes, where these are they; else nothing.
+
+    The name is the first of the class's words, all of them where another class has the same first.
+    """
+    ids, words = ilsvrc_classes() if len(classes) == NUM_CLASSES else ((), ())
+    if tuple(classes) != ids:
+        return {}
+    firsts = [text.split(",")[0] for text in words]
+    shared = {first for first, count in Counter(firsts).items() if count > 1}
+    return {name: text if first in shared else first for name, text, first in zip(ids, words, firsts, strict=True)}
 
 
 def words_of(classes: Sequence[str], *known: dict[str, str]) -> tuple[str, ...]:

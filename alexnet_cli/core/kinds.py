@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from alexnet_cli.core.wire import BYTES, VARINT, WireError, fields
+from alexnet_cli.core.wire import BYTES, MOST_BYTES, VARINT, WireError, fields, mapped
 
 OURS, SAFETENSORS, ONNX, CAFFE, TORCH = "ours", "safetensors", "onnx", "caffemodel", "torch"
 FOREIGN = (SAFETENSORS, ONNX, CAFFE, TORCH)
@@ -33,6 +33,9 @@ def kind_of(path: Path) -> tuple[str, str]:
         return "", "is empty"
     if start.lstrip()[:1] == b"<":
         return "", "is a web page, not a network"
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        return "", f"has {size:,} bytes, expected a network of at most {MOST_BYTES:,}"
     if start.startswith((b"PK\x03\x04", b"\x80\x02")):
         return TORCH, ""
     if start[8:9] == b"{":
@@ -55,7 +58,7 @@ def _protobuf(path: Path) -> tuple[str, str]:
     found: set[tuple[int, int]] = set()
     problem = "is neither ONNX, a .caffemodel, a .pth nor safetensors"
     try:
-        for number, wire_type, _ in fields(memoryview(path.read_bytes())):
+        for number, wire_type, _ in fields(mapped(path)):
             found.add((number, wire_type))
     except WireError as error:
         problem = f"{problem}: {error}"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alexnet_cli.core.checkpoint import Weights
-from alexnet_cli.core.errors import AlexNetError
+from alexnet_cli.core.hub import client
 
 TAGS = ("alexnet", "image-classification", "vision")
 CLASSES_SHOWN = 20
@@ -48,14 +48,9 @@ def write_card(weights: Weights, repo: str, *, licence: str | None = None, datas
 
 
 def _header(weights: Weights, name: str, licence: str | None, dataset: str | None) -> str:
-    try:
-        from huggingface_hub import EvalResult, ModelCardData
-    except ImportError as error:
-        raise AlexNetError(
-            "the Hub needs huggingface_hub, which is not installed", hint="pip install 'alexnet-cli[hub]'"
-        ) from error
+    hub = client()
     results = [
-        EvalResult(
+        hub.EvalResult(
             task_type="image-classification",
             dataset_type=dataset or "imagefolder",
             dataset_name=dataset or "validation pictures",
@@ -67,7 +62,9 @@ def _header(weights: Weights, name: str, licence: str | None, dataset: str | Non
         if figure in weights.accuracy
     ]
     more: dict[str, Any] = {"model_name": name, "eval_results": results, "metrics": ["accuracy"]} if results else {}
-    card = ModelCardData(license=licence, library_name="alexnet-cli", pipeline_tag="image-classification", tags=list(TAGS), **more)
+    card = hub.ModelCardData(
+        license=licence, library_name="alexnet-cli", pipeline_tag="image-classification", tags=list(TAGS), **more
+    )
     return str(card.to_yaml())
 
 

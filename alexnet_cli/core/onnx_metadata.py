@@ -27,7 +27,7 @@ HINT = "export it anew from its weights file"
 
 def metadata_of(weights: Weights) -> dict[str, str]:
     """Return the texts for a model's metadata: JSON, and the mean as base64 of zlib of little-endian float32, (3, H, W), RGB."""
-    values = {
+    values: dict[str, object] = {
         "recipe": weights.recipe.to_dict(),
         "classes": weights.classes,
         "words": weights.words,
@@ -35,6 +35,8 @@ def metadata_of(weights: Weights) -> dict[str, str]:
         "epoch": weights.epoch,
         "accuracy": weights.accuracy,
     }
+    if weights.source:
+        values["source"] = weights.source
     mean = base64.b64encode(zlib.compress(weights.mean.numpy().astype("<f4").tobytes())).decode("ascii")
     texts = {f"alexnet.{name}": json.dumps(value, ensure_ascii=False) for name, value in values.items()}
     return {MARK: FORMAT, **texts, "alexnet.mean": mean}
@@ -51,12 +53,13 @@ def weights_of_model(model: "ModelProto", path: Path) -> Weights | None:
         classes, words = tuple(map(str, values["classes"])), tuple(map(str, values["words"]))
         mean = _mean(texts["alexnet.mean"], recipe.stored_size)
         step, epoch, accuracy = int(values["step"]), int(values["epoch"]), dict(values["accuracy"])
+        source = str(json.loads(texts.get("alexnet.source", json.dumps(""))))
         shapes = parameter_shapes(recipe, len(classes))
     except (KeyError, ValueError, TypeError, AttributeError, zlib.error, RecipeError) as error:
         raise CheckpointError(f"the metadata of {path} cannot be read: {error}", hint=HINT) from error
     if len(words) != len(classes):
         raise CheckpointError(f"{path} has {len(words)} words for {len(classes)} classes", hint=HINT)
-    return Weights(recipe, classes, words, _tensors(model, shapes, path), mean, step, epoch, accuracy, path)
+    return Weights(recipe, classes, words, _tensors(model, shapes, path), mean, step, epoch, accuracy, path, source)
 
 
 def _tensors(model: "ModelProto", shapes: dict[str, tuple[int, ...]], path: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from alexnet_cli.core.checkpoint import Weights, save_weights
 from alexnet_cli.core.download import download, find_mismatch
 from alexnet_cli.core.errors import AlexNetError, DownloadError
 from alexnet_cli.core.lock import held
+from alexnet_cli.core.onnx_reader import require_onnx
 from alexnet_cli.core.public_weights import PublicWeights, cache_folder, original_path, weights_path
 from alexnet_cli.core.reports import Reporter
 
@@ -27,12 +28,15 @@ def pull(
     convert: reads the original file; None for the program's own reader of foreign formats. url: another place that has the same
     file. again: convert although that was done before. A file that was put in the place of the original by hand is taken when its
     checksum is right.
-    Raises DownloadError, DiskFullError, what `convert` raises, and AlexNetError when another process is at it.
+    Raises DownloadError, DiskFullError, what `convert` raises, and AlexNetError when another process is at it, or when the package
+    that reads ONNX files is wanted and not installed.
     """
     reporter = reporter or Reporter()
     original, target = original_path(entry), weights_path(entry)
     if target.is_file() and not again:
         return target
+    if original.suffix == ".onnx":  # before the download
+        require_onnx()
     with held(target.parent, _busy(entry)):
         remote = replace(entry.remote, url=url or entry.remote.url)
         if not original.is_file():

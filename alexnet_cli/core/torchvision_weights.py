@@ -50,9 +50,11 @@ def like_torchvision(recipe: Recipe) -> dict[str, Any]:
 
 def read_pth(path: Path) -> Chain:
     """Read a state dict that torch.save wrote. Raises CheckpointError for more than tensors, or another network."""
-    _require_plain(path)
     try:
+        _require_plain(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} is more than tensors: it would run code, and is not loaded", hint=HINT) from error
     except Exception as error:  # the reader raises nearly everything on a damaged file

@@ -4,14 +4,20 @@ Enough for Caffe's files, which then need no package: each field is a number, an
 or a run of bytes that is a text, numbers or a message in turn.
 """
 
+import mmap
+import os
 import struct
 from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # wire types; 3 and 4, groups, are in none of these files
 MOST_FIELDS = 100_000  # of one message: Caffe's networks have some hundreds
+MOST_INTEGERS = 1000  # of one field: settings and shapes have a handful
+MOST_BYTES = 4_000_000_000  # of a file: AlexNet's have a sixteenth of that
 Value = int | memoryview
 
 
@@ -55,9 +61,11 @@ class Message:
             if isinstance(value, int) and wire_type == VARINT:
                 found.append(_signed(value))
             elif isinstance(value, memoryview):
-                found += list(_packed(value))
+                found += islice(_packed(value), MOST_INTEGERS + 1)
             else:
                 raise WireError(f"field {number} holds no whole number")
+            if len(found) > MOST_INTEGERS:
+                raise WireError(f"field {number} holds more than {MOST_INTEGERS:,} whole numbers")
         return found
 
     def integer(self, number: int, default: int = 0) -> int:
@@ -84,6 +92,17 @@ class Message:
         if len(found) != len(self._values.get(number, [])) or any(len(run) % width for run in found):
             raise WireError(f"field {number} is of another kind")
         return found
+
+
+def mapped(path: Path) -> memoryview:
+    """Return a file's bytes, mapped into memory rather than read. Raises WireError when it is far too large, OSError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise WireError(f"it has {size:,} bytes, expected at most {MOST_BYTES:,}")
+        if size == 0:  # which cannot be mapped
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def shortest(value: float) -> float:
