@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.core.classes import ilsvrc_classes
 from alexnet_cli.core.errors import DataError
+from alexnet_cli.core.imagenet import ilsvrc_classes
 from alexnet_cli.core.store import Store, pack_names
 from alexnet_cli.core.truths import ClassNames, match_classes, match_some_classes, read_truths
 from tests.stores import change, random_images, write_store

@@ -157,7 +157,7 @@ def _stdin() -> BufferedIOBase:
 
 
 def _stored(data: Path, split: str, model: "Model", reporter: Reporter, lines: "Submission | None") -> "StoredPictures":
-    from alexnet_cli.core.batches import require_size
+    from alexnet_cli.core.batches import require_size, resize_mismatch
     from alexnet_cli.core.inputs import StoredPictures
     from alexnet_cli.core.store import open_store
     from alexnet_cli.core.submission import require_names
@@ -165,9 +165,9 @@ def _stored(data: Path, split: str, model: "Model", reporter: Reporter, lines: "
     store = open_store(data, split, sequential=True)
     recipe = model.weights.recipe
     require_size(store, recipe)
-    if store.resize != recipe.resize:
-        made, wanted = (value.replace("_", "-") for value in (store.resize, recipe.resize))
-        reporter.warn(f"{store.folder} was prepared with --resize {made}, recipe {recipe.name} expects {wanted}: its answers may be worse")
+    mismatch = resize_mismatch(store, recipe)
+    if mismatch:
+        reporter.warn(f"{mismatch}: its answers may be worse")
     if lines:
         require_names(store)
     return StoredPictures(store)

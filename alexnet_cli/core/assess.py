@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alexnet_cli.core.batches import resize_mismatch
 from alexnet_cli.core.checkpoint import Weights, build_network, load_weights
 from alexnet_cli.core.compiler import compile_problem
 from alexnet_cli.core.devices import Precision, settle
@@ -163,12 +164,9 @@ def _warn_of_resize(prepared: _Prepared, reporter: Reporter) -> None:
     """Say where pictures became squares in another way than a network was trained for: its error is then not its own."""
     for store in prepared.stores:
         for weights in prepared.weights:
-            made, wanted = (value.replace("_", "-") for value in (store.resize, weights.recipe.resize))
-            if made != wanted:
-                reporter.warn(
-                    f"{store.folder} was prepared with --resize {made}, the recipe of {weights.path} expects {wanted}: "
-                    "its error on such pictures is another"
-                )
+            mismatch = resize_mismatch(store, weights.recipe)
+            if mismatch:
+                reporter.warn(f"{mismatch}: the error of {weights.path} on such pictures is another")
 
 
 def _assess_rank(job: _Job, layout: Layout, reporter: Reporter, stop: StopRequest) -> Assessment:

@@ -194,13 +194,20 @@ def require_size(store: Store, recipe: Recipe) -> None:
         )
 
 
+def resize_mismatch(store: Store, recipe: Recipe) -> str:
+    """Say that a store's pictures became squares in another way than a recipe expects, in a sentence; "" where they did not."""
+    made, wanted = (value.replace("_", "-") for value in (store.resize, recipe.resize))
+    return "" if made == wanted else f"{store.folder} was prepared with --resize {made}, recipe {recipe.name} expects {wanted}"
+
+
 def require_prepared(store: Store, recipe: Recipe) -> None:
     """Raise DataError when a store was not made as a recipe says: its pictures' size, and how they became squares."""
     require_size(store, recipe)
-    if store.resize != recipe.resize:
-        made, wanted = (value.replace("_", "-") for value in (store.resize, recipe.resize))
+    mismatch = resize_mismatch(store, recipe)
+    if mismatch:
+        wanted = recipe.resize.replace("_", "-")
         raise DataError(
-            f"{store.folder} was prepared with --resize {made}, recipe {recipe.name} expects {wanted}",
+            mismatch,
             hint=f'make another store with "alexnet prepare --resize {wanted} --out FOLDER", or set resize = "{store.resize}"'
             " in a file for --config",
         )

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet_cli.core.classes import ilsvrc_classes
 from alexnet_cli.core.errors import DataError
+from alexnet_cli.core.imagenet import ilsvrc_classes
 from alexnet_cli.core.store import Store
 
 PICTURE, LABEL = "picture", "label"  # columns of a file of labels; `evaluate --predictions` writes them too
