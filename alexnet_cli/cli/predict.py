@@ -167,7 +167,7 @@ def _stored(data: Path, split: str, model: "Model", reporter: Reporter, lines: "
     require_size(store, recipe)
     if store.resize != recipe.resize:
         made, wanted = (value.replace("_", "-") for value in (store.resize, recipe.resize))
-        reporter.warn(f"{store.folder} was prepared with --resize {made}, recipe {recipe.name} expects {wanted}: its answers may be worse")
+        reporter.warn(f"{store.folder} was prepared with --resize {made}, recipe {recipe.name} expects {wanted}")
     if lines:
         require_names(store)
     return StoredPictures(store)
