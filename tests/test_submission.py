@@ -103,10 +103,15 @@ def test_names_without_a_place(name, reason, tmp_path):
     assert lines.write(tmp_path / "s.txt") == (9, 8)
 
 
-def test_other_reasons_stay():
-    """What cannot be read anyway, such as a pattern that nothing fits, keeps its own reason."""
-    (one,) = Submission(NUMBERS).numbered([Input("*.gif", Nowhere("no file has a name like this"))])
-    assert one.place == Nowhere("no file has a name like this")
+def test_other_reasons_stay(tmp_path):
+    """What cannot be read anyway keeps its own reason, and makes the file no longer than the challenge's."""
+    lines = Submission(NUMBERS)
+    names = ("*.gif", "ILSVRC2012_test_09999999.JPEG", "ILSVRC2012_test_00000002.JPEG")
+    found = list(lines.numbered(Input(name, Nowhere("nothing there")) for name in names))
+    assert [one.place for one in found] == [Nowhere("nothing there")] * 3
+    numbered(lines, "ILSVRC2012_test_00000001.JPEG")
+    lines.add("ILSVRC2012_test_00000001.JPEG", ["n01", "n02", "n03", "n04", "n05"])
+    assert lines.write(tmp_path / "s.txt") == (2, 1)
 
 
 def test_store_without_names_is_refused(tmp_path):

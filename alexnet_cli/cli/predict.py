@@ -167,7 +167,7 @@ def _stored(data: Path, split: str, model: "Model", reporter: Reporter, lines: "
     require_size(store, recipe)
     mismatch = resize_mismatch(store, recipe)
     if mismatch:
-        reporter.warn(f"{mismatch}: its answers may be worse")
+        reporter.warn(mismatch)
     if lines:
         require_names(store)
     return StoredPictures(store)

@@ -58,10 +58,10 @@ class Submission:
         """
         for one in inputs:
             number = _number(one.name)
-            reason = "" if isinstance(one.place, Nowhere) else self._refusal(number)
+            reason = self._refusal(number)
             if number is not None and not reason:
                 self._taken.add(number)
-            yield replace(one, place=Nowhere(reason)) if reason else one
+            yield replace(one, place=Nowhere(reason)) if reason and not isinstance(one.place, Nowhere) else one
 
     def add(self, name: str, classes: Sequence[str]) -> None:
         """Note the most probable classes of a picture that `numbered` gave."""

@@ -59,7 +59,8 @@ class ClassNames:
 
 def _names(id: str, words: str) -> list[str]:
     """Return what a class may be called: "n01440764", "tench, Tinca tinca" give both and each synonym, in small letters."""
-    return [name.strip().casefold().replace("_", " ") for name in (id, words, *words.split(","))]
+    names = [name.strip().casefold().replace("_", " ") for name in (id, words, *words.split(","))]
+    return [name for name in names if name]  # a class without words is not called ""
 
 
 def _one_place(by_name: Mapping[str, set[int]], id: str, words: str) -> int | None:
