@@ -115,8 +115,7 @@ def test_a_stream_reads_no_further_than_it_must(model):
     stream = model.stream(endless(), batch_size=10, workers=2)
     assert isinstance(next(stream), Prediction)
     stream.close()
-    # The answered one, one for each worker, and one that waits for its place among these.
-    assert len(taken) <= 1 + 2 + 1
+    assert len(taken) <= 3  # the answered one, and one for each worker
 
 
 def test_load_refuses_in_words(tmp_path):

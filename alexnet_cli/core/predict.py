@@ -228,13 +228,17 @@ class _Readers:
         waiting = (place for place, (_, future) in enumerate(self._ahead) if place == count or not future.done())
         return next(waiting, len(self._ahead))
 
+    def _has_room(self) -> bool:
+        """Wait until another picture may be asked for: none is taken from the caller before it can be read. False at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._ahead) < self._most or self._is_closed)
+            return not self._is_closed
+
     def _list(self) -> None:
         try:
-            for one in self._inputs:
+            inputs = iter(self._inputs)
+            while self._has_room() and (one := next(inputs, None)) is not None:
                 with self._changed:
-                    self._changed.wait_for(lambda: len(self._ahead) < self._most or self._is_closed)
-                    if self._is_closed:
-                        return
                     self._ahead.append((one, Future()))
                     self._tasks.put(self._ahead[-1])
         except BaseException as error:
