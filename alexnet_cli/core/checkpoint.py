@@ -25,6 +25,7 @@ from alexnet_cli.core.towers import ONE_DEVICE, Layout
 
 FORMAT = OUR_FORMAT
 FORMAT_VERSION = 1
+TOLD = ("recipe", "classes", "words", "step", "epoch", "accuracy", "source")  # beside the tensors
 WEIGHTS_FILES = ("best.safetensors", "last.safetensors")  # in the order in which they are taken
 LATEST = "latest"  # name of the link to the newest run
 
@@ -53,19 +54,46 @@ class Weights:
 
 def save_weights(path: Path, weights: Weights) -> None:
     """Write a weights file, atomically; the same weights give the same bytes. Raises DiskFullError."""
-    texts = {
-        "recipe": weights.recipe.to_dict(),
-        "classes": weights.classes,
-        "words": weights.words,
-        "step": weights.step,
-        "epoch": weights.epoch,
-        "accuracy": weights.accuracy,
-    }
-    if weights.source:
-        texts["source"] = weights.source
-    metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in texts.items()}
     arrays = {name: _on_cpu(value).to(torch.float32).numpy() for name, value in {**weights.tensors, "mean": weights.mean}.items()}
-    write_tensors(path, arrays, {"format": FORMAT, "format_version": str(FORMAT_VERSION), **metadata})
+    write_tensors(path, arrays, {"format": FORMAT, "format_version": str(FORMAT_VERSION), **to_texts(weights)})
+
+
+def to_texts(weights: Weights) -> dict[str, str]:
+    """Return what a file says of its weights, as JSON by name; a source only where there is one."""
+    values = {name: getattr(weights, name) for name in TOLD if name != "source" or weights.source}
+    values["recipe"] = weights.recipe.to_dict()
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+
+
+def from_texts(texts: Mapping[str, str], path: Path) -> Weights:
+    """Return weights as far as `to_texts` tells of them, without tensors and mean.
+
+    Raises CheckpointError where a text is missing or cannot be read.
+    """
+    try:
+        values = {name: json.loads(texts[name]) for name in TOLD if name != "source" or "source" in texts}
+        found = Weights(
+            Recipe.from_dict(values["recipe"]),
+            _strings(values["classes"]),
+            _strings(values["words"]),
+            {},
+            torch.empty(0),
+            int(values["step"]),
+            int(values["epoch"]),
+            dict(values["accuracy"]),
+            path,
+            str(values.get("source", "")),
+        )
+    except KeyError as error:
+        raise CheckpointError(f"{path} lacks the metadata {error}", hint=_HINT_KEEP_METADATA) from error
+    except (ValueError, TypeError, AttributeError, RecipeError) as error:
+        raise CheckpointError(f"the metadata of {path} cannot be read: {error}", hint=_HINT_KEEP_METADATA) from error
+    if len(found.words) != len(found.classes):
+        raise CheckpointError(
+            f"{path} has {len(found.words)} words for {len(found.classes)} classes, expected one for each",
+            hint=_HINT_KEEP_METADATA,
+        )
+    return found
 
 
 def load_weights(path: Path) -> Weights:
@@ -80,24 +108,12 @@ def load_weights(path: Path) -> Weights:
         error.hint = _hint(path)  # only now: it looks into the file once more
         raise
     _require_ours(path, metadata)
-    try:
-        texts = {name: json.loads(metadata[name]) for name in ("recipe", "classes", "words", "step", "epoch", "accuracy")}
-        recipe = Recipe.from_dict(texts["recipe"])
-        classes, words = _strings(texts["classes"]), _strings(texts["words"])
-        step, epoch, accuracy = int(texts["step"]), int(texts["epoch"]), dict(texts["accuracy"])
-        source = str(json.loads(metadata.get("source", json.dumps(""))))
-    except KeyError as error:
-        raise CheckpointError(f"{path} lacks the metadata {error}", hint=_HINT_KEEP_METADATA) from error
-    except (ValueError, TypeError, AttributeError, RecipeError) as error:
-        raise CheckpointError(f"the metadata of {path} cannot be read: {error}", hint=_HINT_KEEP_METADATA) from error
-    if len(words) != len(classes):
-        raise CheckpointError(
-            f"{path} has {len(words)} words for {len(classes)} classes, expected one for each", hint=_HINT_KEEP_METADATA
-        )
-    mean_shape = (3, recipe.stored_size, recipe.stored_size)
-    named = _fitting(path, tensors, {**parameter_shapes(recipe, len(classes)), "mean": mean_shape})
-    mean = named.pop("mean")
-    return Weights(recipe, classes, words, named, mean, step, epoch, accuracy, path, source)
+    weights = from_texts(metadata, path)
+    side = weights.recipe.stored_size
+    tensors = _fitting(path, tensors, {**parameter_shapes(weights.recipe, len(weights.classes)), "mean": (3, side, side)})
+    weights.mean = tensors.pop("mean")
+    weights.tensors = tensors
+    return weights
 
 
 def holds(path: Path, weights: Weights) -> bool:
@@ -106,8 +122,7 @@ def holds(path: Path, weights: Weights) -> bool:
         found = load_weights(path)
     except CheckpointError:
         return False
-    told = ("recipe", "classes", "words", "step", "epoch", "accuracy", "source")
-    same = all(getattr(found, name) == getattr(weights, name) for name in told) and found.tensors.keys() == weights.tensors.keys()
+    same = all(getattr(found, name) == getattr(weights, name) for name in TOLD) and found.tensors.keys() == weights.tensors.keys()
     return same and all(
         torch.equal(value, _on_cpu(other).to(torch.float32))
         for value, other in [(found.mean, weights.mean), *((value, weights.tensors[name]) for name, value in found.tensors.items())]

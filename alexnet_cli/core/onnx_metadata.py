@@ -1,7 +1,6 @@
 """What an exported ONNX file carries beside its graph, so that it can be imported again: texts in the model's metadata."""
 
 import base64
-import json
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,34 +11,22 @@ from torch import Tensor
 
 from alexnet_cli.core.architecture import parameter_shapes
 from alexnet_cli.core.chain import finite
-from alexnet_cli.core.checkpoint import Weights
+from alexnet_cli.core.checkpoint import Weights, from_texts, to_texts
 from alexnet_cli.core.errors import CheckpointError, RecipeError
-from alexnet_cli.core.recipe import Recipe
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-MARK = "alexnet.format"
+PREFIX = "alexnet."
+MARK = PREFIX + "format"
 FORMAT = "alexnet-onnx-1"
-TEXTS = ("recipe", "classes", "words", "step", "epoch", "accuracy")
 HINT = "export it anew from its weights file"
 
 
 def metadata_of(weights: Weights) -> dict[str, str]:
     """Return the texts for a model's metadata: JSON, and the mean as base64 of zlib of little-endian float32, (3, H, W), RGB."""
-    values: dict[str, object] = {
-        "recipe": weights.recipe.to_dict(),
-        "classes": weights.classes,
-        "words": weights.words,
-        "step": weights.step,
-        "epoch": weights.epoch,
-        "accuracy": weights.accuracy,
-    }
-    if weights.source:
-        values["source"] = weights.source
     mean = base64.b64encode(zlib.compress(weights.mean.numpy().astype("<f4").tobytes())).decode("ascii")
-    texts = {f"alexnet.{name}": json.dumps(value, ensure_ascii=False) for name, value in values.items()}
-    return {MARK: FORMAT, **texts, "alexnet.mean": mean}
+    return {MARK: FORMAT, **{PREFIX + name: text for name, text in to_texts(weights).items()}, PREFIX + "mean": mean}
 
 
 def weights_of_model(model: "ModelProto", path: Path) -> Weights | None:
@@ -47,19 +34,14 @@ def weights_of_model(model: "ModelProto", path: Path) -> Weights | None:
     texts = {entry.key: entry.value for entry in model.metadata_props}
     if texts.get(MARK) != FORMAT:
         return None
+    weights = from_texts({name.removeprefix(PREFIX): text for name, text in texts.items()}, path)
     try:
-        values = {name: json.loads(texts[f"alexnet.{name}"]) for name in TEXTS}
-        recipe = Recipe.from_dict(values["recipe"])
-        classes, words = tuple(map(str, values["classes"])), tuple(map(str, values["words"]))
-        mean = _mean(texts["alexnet.mean"], recipe.stored_size)
-        step, epoch, accuracy = int(values["step"]), int(values["epoch"]), dict(values["accuracy"])
-        source = str(json.loads(texts.get("alexnet.source", json.dumps(""))))
-        shapes = parameter_shapes(recipe, len(classes))
-    except (KeyError, ValueError, TypeError, AttributeError, zlib.error, RecipeError) as error:
+        weights.mean = _mean(texts[PREFIX + "mean"], weights.recipe.stored_size)
+        shapes = parameter_shapes(weights.recipe, len(weights.classes))
+    except (KeyError, ValueError, zlib.error, RecipeError) as error:
         raise CheckpointError(f"the metadata of {path} cannot be read: {error}", hint=HINT) from error
-    if len(words) != len(classes):
-        raise CheckpointError(f"{path} has {len(words)} words for {len(classes)} classes", hint=HINT)
-    return Weights(recipe, classes, words, _tensors(model, shapes, path), mean, step, epoch, accuracy, path, source)
+    weights.tensors = _tensors(model, shapes, path)
+    return weights
 
 
 def _tensors(model: "ModelProto", shapes: dict[str, tuple[int, ...]], path: Path) -> dict[str, Tensor]:
