@@ -243,7 +243,7 @@ def test_published_results_for_the_challenge_alone():
         (["one.safetensors", "--labels", "nowhere.csv"], "error: cannot read nowhere.csv"),
         (
             ["one.safetensors", "--predictions", "one.safetensors/x.csv"],
-            "x.csv: Not a directory",
+            "error: cannot write one.safetensors/x.csv: Not a directory",
         ),
         (["one.safetensors", "--per-class", "data"], "error: cannot write data: Is a directory"),
     ],
