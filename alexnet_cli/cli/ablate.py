@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alexnet_cli.cli.command import SIGNALLED, running
-from alexnet_cli.cli.evaluate import check_splits
 from alexnet_cli.cli.options import (
     CropsOption,
     DataOption,
@@ -22,6 +21,7 @@ from alexnet_cli.cli.options import (
     QuietOption,
     RunsOption,
     WorkersOption,
+    check_splits,
 )
 from alexnet_cli.cli.render import print_json, print_table, three_digits
 from alexnet_cli.cli.settings import resolve

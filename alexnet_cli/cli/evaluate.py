@@ -3,14 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from alexnet_cli.cli.command import running
+from alexnet_cli.cli.evaluate_options import (
+    ConfusionOption,
+    GpusOption,
+    LabelsOption,
+    PerClassOption,
+    PredictionsOption,
+    RestrictOption,
+    SplitsOption,
+    TuneOption,
+    WeightsArgument,
+)
 from alexnet_cli.cli.given_weights import bring
 from alexnet_cli.cli.options import (
-    WEIGHTS_HELP,
     BatchSizeOption,
     CropsOption,
     DataOption,
@@ -25,7 +33,6 @@ from alexnet_cli.cli.options import (
     WorkersOption,
     YesOption,
 )
-from alexnet_cli.cli.predict_options import check_panel
 from alexnet_cli.cli.render import duration, percent, print_facts, print_json, print_table
 from alexnet_cli.core.files import require_place
 from alexnet_cli.core.imagenet import NUM_VAL
@@ -37,74 +44,21 @@ if TYPE_CHECKING:
     from alexnet_cli.core.assess import Assessment, AssessOptions
     from alexnet_cli.core.confusion import ClassResult, Confusions, Pair
 
-SPLITS = ("train", "val", "test")
 SHOWN, PAIRS = 3, 10  # classes and pairs in the summary, pairs in the document
 
 
-def check_splits(value: str) -> str:
-    """Accept one split or several, with commas between."""
-    names = ["val" if name.strip() == "validation" else name.strip() for name in value.split(",")]
-    unknown = [name for name in names if name not in SPLITS]
-    if unknown or len(set(names)) < len(names):
-        raise typer.BadParameter(f"{value!r}, expected some of {', '.join(SPLITS)}, each once, with commas between")
-    return ",".join(names)
-
-
-def _check_tuning(value: str | None) -> str | None:
-    return value if value is None else check_splits(value)
-
-
 def evaluate(
-    weights: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="WEIGHTS",
-            help=f"{WEIGHTS_HELP[:-1]}; several are an ensemble.",
-            show_default="the best of the newest run",
-        ),
-    ] = None,
+    weights: WeightsArgument = None,
     data: DataOption = Path("data"),
-    split: Annotated[
-        str, typer.Option("--split", help="train, val or test, or several with commas between.", callback=check_splits)
-    ] = "val",
+    split: SplitsOption = "val",
     crops: CropsOption = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels", help="Other labels than the store's: CSV with picture,label, or ReaL's JSON.", show_default="the store's"
-        ),
-    ] = None,
-    restrict_classes: Annotated[
-        bool, typer.Option("--restrict-classes", help="Let the network choose among the data's classes alone, if these are fewer.")
-    ] = False,
-    tune_weights: Annotated[
-        str | None,
-        typer.Option(
-            "--tune-weights",
-            metavar="SPLIT",
-            help="Search what each member counts on this split.",
-            callback=_check_tuning,
-            show_default="all count alike",
-        ),
-    ] = None,
-    predictions: Annotated[
-        Path | None,
-        typer.Option("--predictions", help="Write the answers about each picture: .csv or .parquet.", show_default="not written"),
-    ] = None,
-    per_class: Annotated[
-        Path | None,
-        typer.Option("--per-class", help="Write each class's errors: .csv or .parquet.", show_default="not written"),
-    ] = None,
-    confusion: Annotated[
-        Path | None,
-        typer.Option(
-            "--confusion",
-            help="Draw what is mistaken for what: .png, .svg or .pdf.",
-            show_default="not drawn",
-            callback=check_panel,
-        ),
-    ] = None,
-    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs to share the pictures among; torchrun's are recognised.")] = 1,
+    labels: LabelsOption = None,
+    restrict_classes: RestrictOption = False,
+    tune_weights: TuneOption = None,
+    predictions: PredictionsOption = None,
+    per_class: PerClassOption = None,
+    confusion: ConfusionOption = None,
+    gpus: GpusOption = 1,
     runs: RunsOption = Path("runs"),
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.AUTO,
@@ -123,17 +77,10 @@ def evaluate(
     place = place_from()
     silent = place is not None and place.rank > 0  # rank 0 speaks for all that torchrun has started
     with running(quiet=quiet or silent, debug=debug) as reporter:
-        from alexnet_cli.core.answer_files import require_writable_table
         from alexnet_cli.core.assess import AssessOptions, assess
         from alexnet_cli.core.checkpoint import resolve_weights
-        from alexnet_cli.core.plot import require_matplotlib
 
-        for table in (predictions, per_class):
-            if table:
-                require_writable_table(table)
-        if confusion:
-            require_place(confusion)
-            require_matplotlib("confusions")
+        _require_writable([predictions, per_class], confusion)
         paths = tuple(
             # Ranks would meet in the cache.
             resolve_weights(bring(name, runs, reporter, yes=yes and place is None, ask=place is None), runs)
@@ -166,9 +113,22 @@ def evaluate(
         _write_files(found, mistakes, predictions, per_class, confusion)
 
 
+def _require_writable(tables: Sequence[Path | None], picture: Path | None) -> None:
+    """Raise, before the network runs, what would keep a result from being written after it."""
+    from alexnet_cli.core.answer_files import require_writable_table
+    from alexnet_cli.core.plot import require_matplotlib
+
+    for table in tables:
+        if table:
+            require_writable_table(table)
+    if picture:
+        require_place(picture)
+        require_matplotlib("confusions")
+
+
 @dataclass(frozen=True)
 class _Mistakes:
-    """What the answers say of the classes: how often each was named each, and their results, best first."""
+    """What the answers say of the classes: how often each was named each, and their results, in their order."""
 
     confusions: "Confusions"
     classes: "list[ClassResult]"

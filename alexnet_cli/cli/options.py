@@ -48,6 +48,8 @@ class Crops(str, Enum):
 
 PresetName = Enum("PresetName", {name.upper(): name for name in PRESETS}, type=str)  # type: ignore[misc]
 Schedule = Enum("Schedule", {name.upper(): name for name in CHOICES["schedule"]}, type=str)  # type: ignore[misc]
+PICTURE_ENDINGS = (".png", ".svg", ".pdf")
+SPLITS = ("train", "val", "test")
 DEFAULT_RECIPE = PresetName(original().name)
 
 
@@ -78,6 +80,22 @@ def check_checkpoint_every(value: str) -> str:
     if (minutes and float(text) > 0) or (steps and int(steps[1]) > 0):
         return f"{steps[1]}steps" if steps else text
     raise typer.BadParameter(f"{value!r} is neither minutes, such as 10, nor steps, such as 500steps")
+
+
+def check_splits(value: str) -> str:
+    """Accept one split or several, with commas between."""
+    names = ["val" if name.strip() == "validation" else name.strip() for name in value.split(",")]
+    unknown = [name for name in names if name not in SPLITS]
+    if unknown or len(set(names)) < len(names):
+        raise typer.BadParameter(f"{value!r}, expected some of {', '.join(SPLITS)}, each once, with commas between")
+    return ",".join(names)
+
+
+def check_picture(value: Path | None) -> Path | None:
+    """Accept the name of a picture that can be drawn."""
+    if value is not None and value.suffix.lower() not in PICTURE_ENDINGS:
+        raise typer.BadParameter(f"{str(value)!r}, expected a name that ends in {', '.join(PICTURE_ENDINGS)}")
+    return value
 
 
 QuietOption = Annotated[

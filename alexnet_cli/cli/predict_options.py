@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-PANEL_ENDINGS = (".png", ".svg", ".pdf")
+from alexnet_cli.cli.options import check_picture
 
 
 class Truth(str, Enum):
@@ -14,13 +14,6 @@ class Truth(str, Enum):
 
     NONE = "none"
     FOLDER = "folder"
-
-
-def check_panel(value: Path | None) -> Path | None:
-    """Accept the name of a picture that can be drawn."""
-    if value is not None and value.suffix.lower() not in PANEL_ENDINGS:
-        raise typer.BadParameter(f"{str(value)!r}, expected a name that ends in {', '.join(PANEL_ENDINGS)}")
-    return value
 
 
 ImagesArgument = Annotated[
@@ -52,7 +45,7 @@ PanelOption = Annotated[
     typer.Option(
         "--panel",
         help="Also draw the first 24 pictures with their five most probable classes: .png, .svg or .pdf.",
-        callback=check_panel,
+        callback=check_picture,
         show_default="none",
     ),
 ]
