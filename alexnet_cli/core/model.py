@@ -74,18 +74,29 @@ class AlexNet(nn.Module):
         for layer in recipe.full[:-1]:  # fc6, fc7
             x = self._hidden(layer, x, dropout_keys)
         x = self.layout.join_on_first(x)
-        return F.linear(x, *self._held(recipe.full[-1])) if self.layout.scores else x
+        return self.add_up(recipe.full[-1], x) if self.layout.scores else x
 
     def _maps(self, layer: str, x: Tensor) -> Tensor:
         """Convolve, or what a local layer does instead, and apply what follows."""
-        recipe, index = self.recipe, self.recipe.maps.index(layer)
+        if layer in self.recipe.reads_both_towers:
+            x = self.layout.join(x)
+        return self._follow(layer, self.add_up(layer, x))
+
+    def add_up(self, layer: str, x: Tensor) -> Tensor:
+        """Return what a layer's units held here add up of what it reads: convolution, local kernels or product, and bias."""
+        recipe = self.recipe
+        if layer in recipe.full:
+            return F.linear(x, *self._held(layer))
+        index = recipe.maps.index(layer)
         stride, padding = recipe.strides[index], recipe.paddings[index]
         if layer in recipe.local:
-            return self._follow(layer, local_conv(x, *self._held(layer), stride, padding))
-        if layer in recipe.reads_both_towers:
-            x = self.layout.join(x)
+            return local_conv(x, *self._held(layer), stride, padding)
         groups = max(1, recipe.groups(layer) // self.layout.towers)
-        return self._follow(layer, _grouped_conv(x, *self._held(layer), stride, padding, groups))
+        return _grouped_conv(x, *self._held(layer), stride, padding, groups)
+
+    def operate(self, layer: str, operation: str, x: Tensor) -> Tensor:
+        """Apply one operation of those that follow a layer, by its name: "relu", "lrn", "spatial", "pool"."""
+        return self._pool(layer, x) if operation == "pool" else self._operations[operation](x)
 
     def _held(self, layer: str) -> tuple[Tensor, Tensor]:
         held: Weighted = getattr(self, layer)
@@ -123,8 +134,8 @@ class AlexNet(nn.Module):
         x = self.layout.join(x)
         activation = self._operations[self.recipe.activation]
         if self.recipe.dropout_before:
-            return activation(F.linear(self._drop(layer, x, dropout_keys, whole=True), *self._held(layer)))
-        return self._drop(layer, activation(F.linear(x, *self._held(layer))), dropout_keys, whole=False)
+            return activation(self.add_up(layer, self._drop(layer, x, dropout_keys, whole=True)))
+        return self._drop(layer, activation(self.add_up(layer, x)), dropout_keys, whole=False)
 
     def _drop(self, layer: str, x: Tensor, dropout_keys: dict[str, Tensor] | None, *, whole: bool) -> Tensor:
         """Drop units: multiplied by 0 or 1 in training and by the share of kept ones in a test, or inverted (paper 4.2)."""
@@ -132,10 +143,14 @@ class AlexNet(nn.Module):
         if rate == 0:
             return x
         if dropout_keys is None:
-            return x if self.recipe.dropout_inverted else x * (1 - rate)
+            return self.drop_in_test(x)
         first = 0 if whole or not self.layout.split else self.layout.tower_index * x.shape[1]
         x = x * kept_units(dropout_keys[layer], x.shape[0], first, x.shape[1], rate)
         return x / (1 - rate) if self.recipe.dropout_inverted else x
+
+    def drop_in_test(self, x: Tensor) -> Tensor:
+        """Do what stands for dropout in a test: multiply by the share of kept units, or nothing (paper 4.2)."""
+        return x if self.recipe.dropout_inverted or self.recipe.dropout == 0 else x * (1 - self.recipe.dropout)
 
     def draw_weights(self, seed: int) -> None:
         """Draw the initial weights and set the biases (paper 5); each layer is drawn whole, so every layout has the same."""

@@ -1,5 +1,6 @@
 """Weights > a program of torch.export, which any PyTorch loads and runs without this package."""
 
+import functools
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from alexnet_cli.core.checkpoint import Weights, build_network
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.files import write_atomically
-from alexnet_cli.core.local import local_conv
+from alexnet_cli.core.layers import steps
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.views import test_views
@@ -33,14 +34,10 @@ class Scorer(nn.Module):
         """Score images, or stored squares where the preprocessing is baked in."""
         recipe = self.network.recipe
         x = test_views(images, self.mean_CHW, recipe, 1)[:, 0] if self.bake_preprocessing else images
-        x = F.pad(x, recipe.input_padding * 2)
-        for layer in recipe.maps:
-            x = _maps(self.network, layer, x)
-        x = x.flatten(1)
-        for layer in recipe.full[:-1]:
-            x = self.network._hidden(layer, x, None)
-        scores_BK = F.linear(x, *self.network._held(recipe.full[-1]))
-        return scores_BK if self.logits else scores_BK.softmax(1)
+        plain = {"lrn": functools.partial(_norm, recipe), "spatial": functools.partial(_spatial_norm, recipe)}
+        for step in steps(self.network):
+            x = plain.get(step.operation, step.run)(x)
+        return x if self.logits else x.softmax(1)
 
 
 def write_program(path: Path, weights: Weights, *, bake_preprocessing: bool = False, logits: bool = False) -> None:
@@ -61,24 +58,6 @@ def write_program(path: Path, weights: Weights, *, bake_preprocessing: bool = Fa
             torch.export.save(program, file)
 
     write_atomically(path, write)
-
-
-def _maps(network: AlexNet, layer: str, x: Tensor) -> Tensor:
-    recipe, index = network.recipe, network.recipe.maps.index(layer)
-    weight, bias = network._held(layer)
-    stride, padding = recipe.strides[index], recipe.paddings[index]
-    if layer in recipe.local:
-        x = local_conv(x, weight, bias, stride, padding)
-    else:
-        x = F.conv2d(x, weight, bias, stride, padding, groups=recipe.groups(layer))
-    for operation in recipe.operations(layer):
-        if operation == "lrn":
-            x = _norm(recipe, x)
-        elif operation == "spatial":
-            x = _spatial_norm(recipe, x)
-        else:
-            x = network._pool(layer, x) if operation == "pool" else network._operations[operation](x)
-    return x
 
 
 def _norm(recipe: Recipe, x: Tensor) -> Tensor:

@@ -127,6 +127,28 @@ def num_views(recipe: Recipe, crops: int) -> int:
     return 1 if crops == 1 else 10 if recipe.mirror else 5
 
 
+def pixel_differences(views_BCHW: Tensor, recipe: Recipe) -> Tensor:
+    """Return views as differences from the mean in pixel values, RGB, of the scale 0-255: what `test_views` did is undone.
+
+    views_BCHW: float, of any size, in the network's own scale and order of channels; gradients are another matter.
+    """
+    if recipe.channel_order == "bgr":
+        views_BCHW = views_BCHW.flip(1)
+    stdevs_C11 = torch.tensor(recipe.pixel_stdevs, dtype=views_BCHW.dtype, device=views_BCHW.device)[:, None, None]
+    return views_BCHW * stdevs_C11 / recipe.pixel_scale
+
+
+def from_pixel_differences(differences_BCHW: Tensor, recipe: Recipe) -> Tensor:
+    """Return what the network reads of differences from the mean, RGB, of the scale 0-255: the way back."""
+    return _as_network_wants(differences_BCHW, recipe)
+
+
+def centre_mean(mean_CHW: Tensor, recipe: Recipe) -> Tensor:
+    """Return the mean that is removed from the centre view, RGB, 0-255: (1, 3, S, S), or (1, 3, 1, 1) where it is by channel."""
+    centre = np.array([(recipe.stored_size - recipe.input_size) // 2])
+    return _mean_crops(mean_CHW, recipe, centre, centre)
+
+
 def _mean_crops(mean_CHW: Tensor, recipe: Recipe, y: NDArray[np.int64], x: NDArray[np.int64]) -> Tensor:
     """Return the part of the mean image that belongs to each crop, (1 or B, 3, S, S) or (1, 3, 1, 1)."""
     if recipe.mean == "channel":
