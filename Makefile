@@ -49,8 +49,9 @@ types: $(DEV_READY)
 check-docs: $(DEV_READY)
 	$(BIN)/python docs/generate_cli.py --check
 
+# Each file's tests stay together and in order. More than four workers would hold more networks than a laptop's memory does.
 tests: $(DEV_READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 format: $(DEV_READY) ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .

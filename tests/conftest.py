@@ -10,7 +10,9 @@ import pytest
 
 # Before torch is imported, and inherited by the processes that tests start: more threads than two only get in each other's way
 # on the small networks of the tests, and the number of threads is part of what makes sums come out alike.
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, min(2, (os.cpu_count() or 1) // WORKERS))))
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a thread that waits leaves its core to other processes
 
 # A shell starts what it puts in the background deaf to Ctrl-C, and children inherit that; the tests of Ctrl-C need ears.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -272,7 +272,7 @@ app()
     assert process.stderr is not None
     first = process.stderr.readline()
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, first + err)
 
 
