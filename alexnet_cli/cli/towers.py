@@ -14,13 +14,13 @@ from alexnet_cli.cli.render import percent, print_facts, print_json, print_table
 from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.files import require_place
 from alexnet_cli.core.reports import Reporter
-from alexnet_cli.core.specialisation import LEARNED, LEVEL, NOISE_SHARE, Comparison, Specialisation, Spread, all_in_words, measure
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from alexnet_cli.core.checkpoint import Weights
+    from alexnet_cli.core.specialisation import Comparison, Specialisation, Spread
 
 PAPER = "one GPU's kernels largely colour-agnostic, the other's colour-specific, in every run (P 6.1)"
 WEIGHTS_NAMES = ("best", "last")  # files that say less of themselves than their folders
@@ -83,6 +83,7 @@ def _given(arguments: Sequence[str] | None, runs: Path, reporter: Reporter, *, y
 def _show_networks(paths: Sequence[Path], out: Path, as_json: bool) -> None:
     from alexnet_cli.core.checkpoint import load_weights
     from alexnet_cli.core.plot import save_figure
+    from alexnet_cli.core.specialisation import measure
     from alexnet_cli.core.specialisation_picture import DOTS_PER_INCH, draw_specialisation
 
     found, kernels = [], None
@@ -107,17 +108,21 @@ def _short(path: Path) -> str:
     return path.absolute().parent.name if path.stem in WEIGHTS_NAMES else path.stem
 
 
-def _document(paths: Sequence[Path], found: Sequence[Specialisation], out: Path) -> dict[str, Any]:
+def _document(paths: Sequence[Path], found: "Sequence[Specialisation]", out: Path) -> dict[str, Any]:
+    from alexnet_cli.core.specialisation import all_in_words
+
     networks = [{"weights": str(path), **_figures(one)} for path, one in zip(paths, found, strict=True)]
     words = found[0].of_all.in_words if len(found) == 1 else all_in_words([one.of_all for one in found])
     return {**_constants(), "networks": networks, "in_words": words, "figure": str(out)}
 
 
 def _constants() -> dict[str, Any]:
+    from alexnet_cli.core.specialisation import LEARNED, LEVEL, NOISE_SHARE
+
     return {"kind": "towers", "noise_share": NOISE_SHARE, "level": LEVEL, "learned_above": LEARNED}
 
 
-def _figures(found: Specialisation) -> dict[str, Any]:
+def _figures(found: "Specialisation") -> dict[str, Any]:
     """Return what was measured as JSON: by all kernels and by the learned ones, then each kernel's share, null for zeros."""
     shares = [None if share != share else share for share in found.shares_N.tolist()]
     half = len(shares) // 2
@@ -128,11 +133,13 @@ def _figures(found: Specialisation) -> dict[str, Any]:
     }
 
 
-def _compared(comparison: Comparison) -> dict[str, Any]:
+def _compared(comparison: "Comparison") -> dict[str, Any]:
     return {**asdict(comparison), "coloured": comparison.coloured or None, "in_words": comparison.in_words}
 
 
-def _print_one(path: Path, found: Specialisation, out: Path) -> None:
+def _print_one(path: Path, found: "Specialisation", out: Path) -> None:
+    from alexnet_cli.core.specialisation import NOISE_SHARE
+
     of_all, learned = found.of_all, found.of_learned
     print_facts(
         [
@@ -149,8 +156,10 @@ def _print_one(path: Path, found: Specialisation, out: Path) -> None:
     )
 
 
-def _learned(found: Specialisation, learned: Comparison | None) -> list[tuple[str, str]]:
+def _learned(found: "Specialisation", learned: "Comparison | None") -> list[tuple[str, str]]:
     """Say what the learned kernels alone show, where there are others too."""
+    from alexnet_cli.core.specialisation import LEARNED
+
     if found.learned_N.all():
         return []
     count = f"{found.learned_N.sum()} of {len(found.learned_N)} kernels have {LEARNED:g} times the initial noise's energy"
@@ -160,18 +169,20 @@ def _learned(found: Specialisation, learned: Comparison | None) -> list[tuple[st
     return [("learned", f"{count} ({sizes})"), ("by those", f"{_difference(learned)}; {learned.in_words}")]
 
 
-def _spread(spread: Spread) -> str:
+def _spread(spread: "Spread") -> str:
     quartiles = f"quartiles {100 * spread.lower_quartile:.1f} to {100 * spread.upper_quartile:.1f}"
     return f"{percent(spread.median)} in colour, the median of {spread.kernels} kernels ({quartiles})"
 
 
-def _difference(comparison: Comparison) -> str:
+def _difference(comparison: "Comparison") -> str:
     return (
         f"{100 * comparison.difference:+.1f} points, b less a; b is the more coloured in {percent(comparison.b_above_a)} of pairs"
     )
 
 
-def _print_all(paths: Sequence[Path], found: Sequence[Specialisation], out: Path) -> None:
+def _print_all(paths: Sequence[Path], found: "Sequence[Specialisation]", out: Path) -> None:
+    from alexnet_cli.core.specialisation import all_in_words
+
     header = ("weights", "a", "b", "b above a", "p", "coloured", "learned: b above a", "p")
     rows = [
         (str(path), *_cells(one.of_all), one.of_all.coloured or "-", *(_cells(one.of_learned)[2:] if one.of_learned else "--"))
@@ -181,7 +192,7 @@ def _print_all(paths: Sequence[Path], found: Sequence[Specialisation], out: Path
     print_facts([("in words", all_in_words([one.of_all for one in found])), ("paper", PAPER), ("figure", out)])
 
 
-def _cells(comparison: Comparison) -> tuple[str, ...]:
+def _cells(comparison: "Comparison") -> tuple[str, ...]:
     return (
         percent(comparison.a.median),
         percent(comparison.b.median),
@@ -198,7 +209,7 @@ def _show_run(run: str, runs: Path, out: Path, as_json: bool) -> None:
     from alexnet_cli.core.kernel_history import read_kernel_history
     from alexnet_cli.core.plot import save_figure
     from alexnet_cli.core.run_recipe import begun_with
-    from alexnet_cli.core.specialisation import require_towers
+    from alexnet_cli.core.specialisation import measure, require_towers
     from alexnet_cli.core.specialisation_picture import DOTS_PER_INCH, draw_emergence
 
     folder = find_run(run, runs)
@@ -216,14 +227,14 @@ def _show_run(run: str, runs: Path, out: Path, as_json: bool) -> None:
     print_facts([("in words", f"epoch {epochs[-1]}: {_last(found)}"), ("paper", PAPER), ("figure", out)])
 
 
-def _last(found: Sequence[Specialisation]) -> str:
+def _last(found: "Sequence[Specialisation]") -> str:
     return found[-1].of_all.in_words
 
 
-def _epoch(comparison: Comparison) -> tuple[str, ...]:
+def _epoch(comparison: "Comparison") -> tuple[str, ...]:
     a, b, *rest = _cells(comparison)
     return (a, _quartiles(comparison.a), b, _quartiles(comparison.b), *rest, comparison.coloured or "-")
 
 
-def _quartiles(spread: Spread) -> str:
+def _quartiles(spread: "Spread") -> str:
     return f"{100 * spread.lower_quartile:.1f}-{100 * spread.upper_quartile:.1f}"
