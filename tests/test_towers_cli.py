@@ -137,6 +137,17 @@ def test_bgr_and_other_pixels_change_nothing(tmp_path):
     assert found[0]["shares"]["a"] == pytest.approx(found[1]["shares"]["a"]) and found[0]["p"] == found[1]["p"]
 
 
+def test_bgr_kernels_are_drawn_in_rgb(tmp_path):
+    """The picture of a BGR network is, byte for byte, that of the same kernels in RGB."""
+    pytest.importorskip("matplotlib")
+    pictures = []
+    for order, kernels in (("rgb", planted("b")), ("bgr", planted("b")[:, ::-1].copy())):
+        path = save(tmp_path / order / "net.safetensors", kernels, replace(RECIPE, channel_order=order))
+        towers(path, "--out", tmp_path / order / "t.png")
+        pictures.append((tmp_path / order / "t.png").read_bytes())
+    assert pictures[0] == pictures[1]
+
+
 @pytest.mark.parametrize("recipe", [narrow(one_gpu()), tiny()], ids=["one-gpu", "tiny"])
 def test_one_tower_is_refused(tmp_path, recipe):
     """A network of one tower is an error of one line, and no picture is written."""
