@@ -141,10 +141,10 @@ def test_bgr_kernels_are_drawn_in_rgb(tmp_path):
     """The picture of a BGR network is, byte for byte, that of the same kernels in RGB."""
     pytest.importorskip("matplotlib")
     pictures = []
-    for order, kernels in (("rgb", planted("b")), ("bgr", planted("b")[:, ::-1].copy())):
-        path = save(tmp_path / order / "net.safetensors", kernels, replace(RECIPE, channel_order=order))
-        towers(path, "--out", tmp_path / order / "t.png")
-        pictures.append((tmp_path / order / "t.png").read_bytes())
+    for recipe, kernels in ((RECIPE, planted("b")), (replace(RECIPE, channel_order="bgr"), planted("b")[:, ::-1].copy())):
+        folder = tmp_path / recipe.channel_order
+        towers(save(folder / "net.safetensors", kernels, recipe), "--out", folder / "t.png")
+        pictures.append((folder / "t.png").read_bytes())
     assert pictures[0] == pictures[1]
 
 
