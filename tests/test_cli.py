@@ -81,6 +81,8 @@ def _processor_seconds(*arguments: str) -> float:
         "run_folder",
         "schedule",
         "sources",
+        "specialisation",
+        "specialisation_picture",
         "store",
         "verify",
     ],

@@ -77,6 +77,8 @@ def test_a_real_run_takes_what_was_foretold(data, tmp_path):
     states = sum(path.stat().st_size for path in (folder / "resume").glob("*.safetensors"))
     assert 0 <= weights - foretold.disk["best and last weights"] < 20_000
     assert 0 <= states - foretold.disk["2 states for --resume"] < 20_000
+    kernels = [path.stat().st_size for path in (folder / "kernels").iterdir()]
+    assert 0 <= sum(kernels) - foretold.disk["kernels of each epoch"] < 300 * len(kernels)
     log = sum((folder / f"metrics.{kind}").stat().st_size for kind in ("jsonl", "csv"))
     assert log <= foretold.disk["log"] <= 1.6 * log
 

@@ -111,14 +111,22 @@ def saved(recipe: Recipe, precision: str, layout: LoneLayout) -> int:
 
 
 def test_disk_by_hand():
-    """Two weights files with the mean image, two states of weights and velocities and one that is being written, and the log."""
+    """Two weights files with the mean image, two states and one that is being written, conv1 of 91 epochs and before, the log."""
     terms = disk_terms(
-        layer_table(original(), 1000), Spread(2, 2, 128, "bf16"), IMAGENET, side=256, keep=1, log_every=20, weights_every=1000
+        layer_table(original(), 1000),
+        Spread(2, 2, 128, "bf16"),
+        IMAGENET,
+        side=256,
+        keep=1,
+        log_every=20,
+        weights_every=1000,
+        kernels=139_392,
     )
     assert list(terms.values()) == [
         2 * (4 * 60_965_224 + 4 * 196_608),
         2 * 8 * 60_965_224,
         8 * 60_965_224,
+        92 * 4 * 96 * 3 * 11 * 11,
         (45_545 + 92 + 16 * (910 + 92)) * 340,
     ]
     assert list(terms)[1] == "2 states for --resume"

@@ -19,6 +19,7 @@ from alexnet_cli.core.devices import settle
 from alexnet_cli.core.evaluate import average_probabilities
 from alexnet_cli.core.exchange import Spread, held_tensors, sent_per_step
 from alexnet_cli.core.forecast import Course, Duration, Speed, disk_terms, duration, kept_per_picture, memory_terms
+from alexnet_cli.core.kernel_history import kept_bytes
 from alexnet_cli.core.memory import free_memory, used_memory
 from alexnet_cli.core.ranks import Ranks, plan_ranks
 from alexnet_cli.core.recipe import Recipe
@@ -140,7 +141,14 @@ def dry_run(options: TrainOptions, reporter: Reporter | None = None) -> DryRun:
         free_memory=free,
         free_for_pictures=for_pictures,
         disk=disk_terms(
-            table, spread, course, side=side, keep=options.keep, log_every=options.log_every, weights_every=WEIGHTS_EVERY
+            table,
+            spread,
+            course,
+            side=side,
+            keep=options.keep,
+            log_every=options.log_every,
+            weights_every=WEIGHTS_EVERY,
+            kernels=kept_bytes(recipe),
         ),
         free_disk=_free_disk(job.folder.path),
         measured=measured,

@@ -145,24 +145,35 @@ def _walk(row: LayerRow, size: int, remembered: bool, spread: Spread, parts: int
 
 
 def disk_terms(
-    table: Sequence[LayerRow], spread: Spread, course: Course, *, side: int, keep: int, log_every: int, weights_every: int
+    table: Sequence[LayerRow],
+    spread: Spread,
+    course: Course,
+    *,
+    side: int,
+    keep: int,
+    log_every: int,
+    weights_every: int,
+    kernels: int = 0,
 ) -> dict[str, int]:
     """Return the bytes that a run's folder needs at most, by file; headers of some kilobytes and TensorBoard's events are left out.
 
     side: of the stored pictures, whose mean goes into both weights files. keep: older states beside the newest. log_every,
     weights_every: steps between two rows of the log, and between two in which each parameter has one, as after each epoch.
+    kernels: of the file that is kept of each epoch, 0 where none is.
     """
     parameters = sum(row.parameters for row in table)
     state = 2 * parameters * spread.weight_bytes
     epochs = course.last_step // course.steps_per_epoch + 1
     of_parameters = 2 * (len(table) - 1) * (course.last_step // weights_every + epochs)
     rows = course.last_step // log_every + epochs + of_parameters
-    return {
+    terms = {
         "best and last weights": 2 * 4 * (parameters + 3 * side * side),
         f"{keep + 1} state{'s' * (keep > 0)} for --resume": (keep + 1) * state,
         "a state being written": state,
+        "kernels of each epoch": epochs * kernels,
         "log": rows * LOG_ROW_BYTES,
     }
+    return {name: num_bytes for name, num_bytes in terms.items() if num_bytes}
 
 
 # Time ------------------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The folder of one training run: what it is called and what lies in it (stdlib only).
 
-runs/NAME/{recipe.toml, metrics.jsonl, metrics.csv, tensorboard/, best.safetensors, last.safetensors, evaluation.json, resume/}, and
-runs/latest, a link to the newest.
+runs/NAME/{recipe.toml, metrics.jsonl, metrics.csv, tensorboard/, best.safetensors, last.safetensors, kernels/, evaluation.json,
+resume/}, and runs/latest, a link to the newest.
 """
 
 import datetime
@@ -49,6 +49,11 @@ class RunFolder:
     def last(self) -> Path:
         """Return the newest weights."""
         return self.path / "last.safetensors"
+
+    @property
+    def kernels(self) -> Path:
+        """Return the folder of the first layer's kernels after each epoch."""
+        return self.path / "kernels"
 
     @property
     def evaluation(self) -> Path:

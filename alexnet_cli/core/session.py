@@ -25,7 +25,7 @@ from alexnet_cli.core.pace import CheckpointTimer, Pace, StopRequest
 from alexnet_cli.core.rates import Rates
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.run_recipe import write_run_recipe
-from alexnet_cli.core.save import write_state, write_weights
+from alexnet_cli.core.save import begin_kernel_history, write_state, write_weights
 from alexnet_cli.core.schedule import after_epoch, rates_at
 from alexnet_cli.core.scoring import Evaluation
 from alexnet_cli.core.step import step_on
@@ -49,6 +49,7 @@ def train_rank(job: Job, layout: Layout, reporter: Reporter, stop: StopRequest) 
         if session.log:
             ending.callback(session.log.close)  # after the writer, which adds pictures to it
         session.announce()
+        begin_kernel_history(writer, job, session.state, session.state.step // session.steps_per_epoch, reporter)
         reporter.start("train", session.last_step, "steps", done=session.state.step)
         try:
             while session.state.step < session.last_step and not session.stopping:
@@ -272,8 +273,9 @@ class Session:
         self.writer.make_room()
         snapshot = take_weights(self.state)
         if self.log:
-            epoch = self.state.step // self.steps_per_epoch
-            write_weights(self.writer, self.job, snapshot, self.state, self.train_store, epoch, accuracy, self.log, best=best)
+            epoch, rest = divmod(self.state.step, self.steps_per_epoch)
+            what = (self.writer, self.job, snapshot, self.state, self.train_store, epoch, accuracy, self.log)
+            write_weights(*what, best=best, ends_epoch=rest == 0)
 
     def close(self) -> None:
         """Leave a run that can be continued and used: its state, and both weights files even after less than an epoch."""

@@ -101,6 +101,12 @@ def take_weights(state: TrainState) -> Snapshot:
     return Snapshot(state.layout.gather(dict(state.network.named_parameters())))
 
 
+def take_first_layer(state: TrainState) -> Snapshot:
+    """Return a copy of the first layer's whole kernels on rank 0, an empty one on the others; every rank must call it."""
+    name = f"{state.network.recipe.layers[0]}.weight"
+    return Snapshot(state.layout.gather({name: state.network.get_parameter(name)}))
+
+
 def take_state(state: TrainState) -> tuple[Snapshot, dict[str, Any]]:
     """Return a copy of everything that `--resume` needs, tensors and progress, on rank 0; every rank must call it."""
     weights = state.layout.gather(dict(state.network.named_parameters()))
