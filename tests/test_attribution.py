@@ -82,7 +82,7 @@ def twin(network: AlexNet, layer: str, method: str) -> nn.Sequential:
     """Build the network up to a layer's sums of torch's modules, with our weights."""
     recipe, weights = network.recipe, dict(network.named_parameters())
     half = Run(lambda x: x * (1 if recipe.dropout_inverted else 1 - recipe.dropout))
-    straight = method == "deconvnet"
+    straight = method == "deconvolution"
     modules: list[nn.Module] = [nn.ZeroPad2d(recipe.input_padding * 2)]
     for index, name in enumerate(recipe.layers):
         weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
@@ -129,7 +129,7 @@ def recipe_of(name: str) -> Recipe:
     return preset(name) if name == "tiny" else narrow(preset(name))
 
 
-@pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize("method", ["deconvolution", "guided", "gradient"])
 @pytest.mark.parametrize(("name", "layer"), CASES)
 def test_like_captum(name, layer, method):
     """Captum gives the same for the same network of torch's modules: grouped, local, normed, pooled in any way, RGB or BGR."""
@@ -138,7 +138,7 @@ def test_like_captum(name, layer, method):
     network, x = network_of(recipe), pictures(recipe)
     units = [1, 0, 3]
     places = [(5, 2), (0, 0), (3, 7)] if layer in recipe.maps else [(), (), ()]
-    of_captum = {"deconvnet": captum.Deconvolution, "guided": captum.GuidedBackprop, "gradient": captum.Saliency}[method]
+    of_captum = {"deconvolution": captum.Deconvolution, "guided": captum.GuidedBackprop, "gradient": captum.Saliency}[method]
     targets: Any = [(unit, *place) for unit, place in zip(units, places, strict=True)] if layer in recipe.maps else units
     signed = {"abs": False} if method == "gradient" else {}
     with warnings.catch_warnings():
@@ -219,7 +219,7 @@ def test_relu_by_hand():
     x = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
     x[0, :, 0, 0] = torch.tensor([4.0, -4.0, 4.0])  # green is off
     first = {name: method(network, x, "fc2", [0], [()])[0, :, 0, 0].tolist() for name, method in METHODS.items()}
-    assert first == {"gradient": [2, 0, -5], "guided": [2, 0, 0], "deconvnet": [2, 3, 0]}
+    assert first == {"gradient": [2, 0, -5], "guided": [2, 0, 0], "deconvolution": [2, 3, 0]}
 
 
 @pytest.mark.parametrize("method", [deconvolve, guided, gradient])

@@ -44,7 +44,7 @@ def gradient(network: AlexNet, images_BCHW: Tensor, layer: str, units: Sequence[
     return _carry_back(network, images_BCHW, layer, units, places, {})
 
 
-METHODS = {"deconvnet": deconvolve, "guided": guided, "gradient": gradient}
+METHODS = {"deconvolution": deconvolve, "guided": guided, "gradient": gradient}
 
 
 def _carry_back(

@@ -24,7 +24,7 @@ from alexnet_cli.core.store import Store
 from alexnet_cli.core.strongest import Places, find_strongest, load_viewer
 
 PATCHES = 9  # Zeiler and Fergus 2014, figure 2
-MOST_UNITS = 512  # more than any layer of maps has; fc6's 4,096, each with nine whole pictures, would take 11 GB
+MOST_PATCHES = 5_000  # at once, with all units of any layer of maps among them: those of fc6, whole pictures, take 1.5 GB
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PatchOptions:
 
     patches: int = PATCHES
     pictures: int | None = None
-    attribution: str | None = "deconvnet"
+    attribution: str | None = "deconvolution"
     batch_size: int = 128
     workers: int | None = None
 
@@ -113,7 +113,7 @@ def strongest_patches(
     Raises AlexNetError for a layer or units that there are not, DataError where there is no picture or one of another size.
     """
     reporter = reporter or Reporter()
-    require_units(weights, layer, units)
+    require_units(weights, layer, units, options.patches)
     total = _count(stores, weights.recipe, options, reporter)
     viewer = load_viewer(weights, device, precision)
     places = find_strongest(
@@ -130,7 +130,7 @@ def strongest_patches(
     of_units, pictures = _spots(units, places), StoredPictures(stores)
     flat = [spot for spots in of_units for spot in spots]
     seen = cut_out(viewer, layer, flat, pictures, options.attribution, options.batch_size)
-    names = dict(enumerate(weights.words)) if layer == weights.recipe.layers[-1] else {}
+    names = _names(weights) if layer == weights.recipe.layers[-1] else {}
     reporter.start("attributions", len(units), "units")
     found = []
     for unit, spots in zip(units, of_units, strict=True):
@@ -141,15 +141,20 @@ def strongest_patches(
     return found
 
 
-def require_units(weights: Weights, layer: str, units: Sequence[int]) -> None:
-    """Raise AlexNetError where a network has no such layer or units, or where they are none or too many."""
+def require_units(weights: Weights, layer: str, units: Sequence[int], patches: int = PATCHES) -> None:
+    """Raise AlexNetError where a network has no such layer or units, or where they are none, or too many for so many patches."""
     require_layer(weights.recipe, layer)
     there_are = weights.tensors[f"{layer}.bias"].shape[0]
     wrong = [unit for unit in units if not 0 <= unit < there_are]
-    if wrong:
-        raise AlexNetError(f"{layer} has no unit {wrong[0]}", hint=f"its units are 0 to {there_are - 1}")
-    if not 1 <= len(units) <= MOST_UNITS:
-        raise AlexNetError(f"{len(units):,} units of {layer} were asked for, expected 1 to {MOST_UNITS}", hint="name some of them")
+    if wrong or not units:
+        raise AlexNetError(
+            f"{layer} has no unit {wrong[0]}" if wrong else "no unit was named", hint=f"{layer} has 0 to {there_are - 1}"
+        )
+    if len(units) * patches > MOST_PATCHES:
+        raise AlexNetError(
+            f"{len(units):,} units with {patches} patches each are {len(units) * patches:,}, expected {MOST_PATCHES:,} at most",
+            hint="name some of the units",
+        )
 
 
 def _count(stores: Sequence[Store], recipe: Recipe, options: PatchOptions, reporter: Reporter) -> int:
@@ -163,6 +168,11 @@ def _count(stores: Sequence[Store], recipe: Recipe, options: PatchOptions, repor
     if wanted < 1:
         raise DataError(f"there is no picture to look at among {total:,}", hint="look at one or more, of a split that has some")
     return wanted
+
+
+def _names(weights: Weights) -> dict[int, str]:
+    """Return what the last layer's units stand for."""
+    return {unit: words or class_id for unit, (words, class_id) in enumerate(zip(weights.words, weights.classes, strict=True))}
 
 
 def _spots(units: Sequence[int], places: Places) -> list[list[Spot]]:
