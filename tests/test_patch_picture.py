@@ -116,7 +116,7 @@ def test_labels():
         np.asarray(draw_patches([one])) for one in (unit(7), unit(7, name="hat, cap"), unit(7, name="hat"), unit(7, name="bag"))
     ]
     line = pictures[0].shape[0] - plain.shape[0]
-    assert line > 50
+    assert 40 < line < 80  # of seven points, were the picture as wide as a page
     for picture in pictures:
         assert np.array_equal(picture[112 + line :], plain[112:])
         assert (picture[112 : 112 + line] < 128).any()

@@ -19,7 +19,7 @@ from alexnet_cli.core.store import Store, record_key
 from alexnet_cli.core.strongest import Viewer
 
 GREY = 128  # beyond the picture, and where nothing drives the unit
-FULL_CONTRAST = 99.5  # per cent of a unit's attributions that its scale has room for; the rest is as bright as its ends
+FULL_CONTRAST = 99.0  # per cent of a unit's attributions that its scale has room for; the rest is as bright as its ends
 
 Pixels = NDArray[np.uint8]
 
@@ -126,7 +126,7 @@ def cut(picture_HWC: NDArray[Any], rows: range, columns: range, *, beyond: int) 
 def to_pixels(driving: Sequence[NDArray[np.floating]]) -> list[Pixels]:
     """Bring a unit's attributions to 1-255 on one scale, on which zero is grey.
 
-    The scale has room for all but the largest half per cent of what is not zero: a few pixels would else leave the others no
+    The scale has room for all but the largest hundredth of what is not zero: a few pixels would else leave the others no
     contrast.
     """
     sizes = np.abs(np.concatenate([one.ravel() for one in driving]))

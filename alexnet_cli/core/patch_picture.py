@@ -21,7 +21,9 @@ WIDTH = 2400  # pixels of the picture, or not much more: 8 inches at 300 dots ea
 LEAST_SIDE = 48  # pixels of a patch, below which there is little to see: many units make a wider picture
 WIDEST = 2.4  # a picture is at most so many times as wide as high, and at least as wide as high, where that can be
 LINE, BETWEEN_HALVES, BETWEEN_UNITS = 2, 0.08, 0.3  # gaps: pixels between patches; the others in sides of a patch
-LETTER, LEAST_LETTER = 0.2, 12  # height of letters: in sides of a patch, and pixels at least
+# Height of letters: in sides of a patch, in shares of the picture's width, which are 7 points across a page's 5.5 inches, and in
+# pixels at least.
+LETTER, LARGEST_LETTER, LEAST_LETTER = 0.4, 7 / 72 / 5.5, 12
 PAPER, INK, GROUND, EMPTY = "white", "black", 0, 128
 
 Pixels = NDArray[np.uint8]
@@ -81,9 +83,11 @@ def _sheet(columns: int, halves: int, across: int, size: int, *, labels: bool) -
     side = max(LEAST_SIDE, int(WIDTH / columns / (halves * across + around)))
     side = max(1, side // size) * size if side >= size else side
     square = across * (side + LINE) + LINE
-    gap, between, letter = round(BETWEEN_UNITS * side), round(BETWEEN_HALVES * side), max(LEAST_LETTER, round(LETTER * side))
-    title = round(1.5 * letter) if labels else 0
-    unit = (halves * square + (halves - 1) * between + gap, square + title + gap)
+    gap, between = round(BETWEEN_UNITS * side), round(BETWEEN_HALVES * side)
+    wide = halves * square + (halves - 1) * between + gap
+    letter = max(LEAST_LETTER, round(min(LETTER * side, LARGEST_LETTER * (columns * wide + gap))))
+    title = round(1.4 * letter) if labels else 0
+    unit = (wide, square + title + gap)
     return _Sheet(side, across, square, gap, between, title, unit, ImageFont.load_default(letter))
 
 

@@ -76,21 +76,18 @@ def find_strongest(
 ) -> Places:
     """Find the places at which units are strongest, `most` of each or fewer, at most one in a picture.
 
-    pictures: how many of the stores' first are looked at. Of equal places the first counts: of the stores, then of the rows, then
-    of the columns.
+    pictures: how many of the stores' first are looked at, 1 or more. Of equal places the first counts: of the stores, then of the
+    rows, then of the columns.
     """
     units_U = torch.tensor(units, device=viewer.mean_CHW.device)
-    found: Places | None = None
+    held: list[Places] = []
     reporter.start("patches", pictures, "pictures")
     for first, images_BHWC in _first_pictures(stores, pictures, batch_size, workers, pin=units_U.device.type == "cuda"):
         new = _best_of_each(viewer.sums(images_BHWC, layer)[:, units_U], first)
-        found = _strongest(
-            new if found is None else Places(*(torch.cat(pair, dim=1) for pair in zip(found, new, strict=True))), most
-        )
+        held = [_strongest([*held, new], most)]
         reporter.advance(len(images_BHWC))
     reporter.finish()
-    assert found is not None  # the stores are not empty
-    return found
+    return held[0]
 
 
 def _first_pictures(
@@ -110,14 +107,15 @@ def _best_of_each(sums_BUHW: Tensor, first: int) -> Places:
     sums_UBP = sums_BUHW.reshape(*sums_BUHW.shape[:2], -1).transpose(0, 1)
     most_UB1 = sums_UBP.amax(dim=2, keepdim=True)
     at_UB1 = (sums_UBP >= most_UB1 - EQUAL * most_UB1.abs()).byte().argmax(dim=2, keepdim=True)  # the first of them
-    values_UB = sums_UBP.gather(2, at_UB1).squeeze(2).to("cpu", torch.float64)
+    values_UB = sums_UBP.gather(2, at_UB1).squeeze(2).cpu().double()
     at_UB = at_UB1.squeeze(2).cpu()
     positions_UB = torch.arange(first, first + len(sums_BUHW)).expand_as(at_UB)
     return Places(values_UB, positions_UB, at_UB // width, at_UB % width)
 
 
-def _strongest(places: Places, most: int) -> Places:
-    """Put each unit's places in order; of equal ones the earlier stays first."""
+def _strongest(parts: Sequence[Places], most: int) -> Places:
+    """Put each unit's places of all parts in order, and keep the first; of equal ones the earlier stays before the later."""
+    places = Places(*(torch.cat(numbers, dim=1) for numbers in zip(*parts, strict=True)))
     order_UN = _rounded(places.values_UN).sort(dim=1, descending=True, stable=True).indices[:, :most]
     return Places(*(numbers.gather(1, order_UN) for numbers in places))
 
