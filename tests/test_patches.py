@@ -163,8 +163,20 @@ def test_one_patch_of_a_picture_and_ties_in_order(tmp_path):
     store = write_store(tmp_path / "val", [same] * 7, [0] * 7, CLASSES)
     for batch_size in (1, 3, 7, 128):
         for layer in ("conv2", "fc7"):
-            (one,) = found(weights, layer, [4], [store], patches=9, batch_size=batch_size)
+            (one,) = found(weights, layer, [4], [store], "fp32", batch_size=batch_size)
             assert [patch.picture for patch in one.patches] == [f"{index:08d}" for index in range(7)]
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv5"])
+def test_the_first_of_equal_places(tmp_path, layer):
+    """In a picture of one colour many places are equal but for rounding: the first of them in reading order is taken."""
+    weights = weights_of(RECIPE)
+    weights.mean[:] = 100
+    store = write_store(tmp_path / "val", [np.full((256, 256, 3), (203, 31, 155), np.uint8)], [0], CLASSES)
+    for one in found(weights, layer, range(8), [store], "fp32"):
+        maps = plain_sums(weights, store.image(0), layer)[one.unit]
+        first = int((maps >= maps.max() - 1e-7 * maps.max().abs()).flatten().byte().argmax())
+        assert one.patches[0].place == divmod(first, maps.shape[1])
 
 
 def test_the_same_whatever_the_batches(store):

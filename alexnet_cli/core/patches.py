@@ -131,7 +131,7 @@ def strongest_patches(
     flat = [spot for spots in of_units for spot in spots]
     seen = cut_out(viewer, layer, flat, pictures, options.attribution, options.batch_size)
     names = _names(weights) if layer == weights.recipe.layers[-1] else {}
-    reporter.start("attributions", len(units), "units")
+    reporter.start("attributions" if options.attribution else "cutting out", len(units), "units")
     found = []
     for unit, spots in zip(units, of_units, strict=True):
         own = list(islice(seen, len(spots)))
