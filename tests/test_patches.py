@@ -156,14 +156,15 @@ def test_zeros_that_the_network_adds_are_grey(store):
     assert (cut(image, range(216, 227), range(0, 11), beyond=128)[8:] == 128).all()
 
 
-def test_one_patch_of_a_picture_and_ties_in_order(tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+def test_one_patch_of_a_picture_and_ties_in_order(tmp_path, precision):
     """Of equal pictures the first comes first, whatever the batches; and none comes twice, however many places are as strong."""
     weights = weights_of(RECIPE)
     same = images(1)[0]
     store = write_store(tmp_path / "val", [same] * 7, [0] * 7, CLASSES)
     for batch_size in (1, 3, 7, 128):
         for layer in ("conv2", "fc7"):
-            (one,) = found(weights, layer, [4], [store], "fp32", batch_size=batch_size)
+            (one,) = found(weights, layer, [4], [store], precision, batch_size=batch_size)
             assert [patch.picture for patch in one.patches] == [f"{index:08d}" for index in range(7)]
 
 
