@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.files import write_atomically
 from alexnet_cli.core.plot import new_figure, require_matplotlib, save_figure
 
@@ -23,6 +24,7 @@ PAGE_INCHES = (5.5, 9.0)  # the text of a NIPS paper
 POINTS, LEAST_POINTS = 7.0, 5.0  # of letters where the picture is as wide as the page
 LEAST_LETTER = 11  # pixels, below which no screen shows them well
 INK = (235, 235, 235)
+MOST_PIXELS = 80_000_000  # of a picture; larger ones are opened by few programs, and with a warning by Pillow
 
 
 def draw_mosaic(
@@ -42,7 +44,7 @@ def draw_mosaic(
     pixels between tiles and between blocks, before the enlargement. scale: how often a pixel is repeated each way; None for the
     smallest number that makes the tiles LEAST_WIDTH wide or more. labels: a text under each tile, as blocks; titles: one above
     each block; row_names: one to the left of each row, by block. Where a text is wider than its tile, the tiles stand further
-    apart. Returns an RGB picture.
+    apart. Returns an RGB picture. Raises AlexNetError where it would be too large.
     """
     shown = [index for index, block in enumerate(blocks) if len(block)]
     texts = _Texts(
@@ -55,7 +57,13 @@ def draw_mosaic(
     grid = _grid(tiles[0][0].shape[:2], columns, gap, scale, texts)
     heights = [grid.height(len(block)) for block in tiles]
     between = max(0, block_gap - 2 * gap) * grid.scale  # each block has its own black edge
-    picture = Image.new("RGB", (grid.width(), sum(heights) + between * (len(tiles) - 1)))
+    width, height = grid.width(), sum(heights) + between * (len(tiles) - 1)
+    if width * height > MOST_PIXELS:
+        raise AlexNetError(
+            f"the picture would have {width:,} x {height:,} pixels, expected {MOST_PIXELS:,} at most",
+            hint="draw fewer tiles, or enlarge them less",
+        )
+    picture = Image.new("RGB", (width, height))
     top = 0
     for index, block in enumerate(tiles):
         _draw_block(picture, top, block, grid, texts, index)
