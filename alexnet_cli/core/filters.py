@@ -16,7 +16,7 @@ from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.kernel_measures import KernelMeasures, measure
 from alexnet_cli.core.mosaic import draw_mosaic
 from alexnet_cli.core.recipe import Recipe
-from alexnet_cli.core.units import LayerUnits, layer_units
+from alexnet_cli.core.units import LayerUnits, first_of_each, layer_units
 
 # Of layers whose kernels are drawn slice by slice, of each tower, unless others are asked for.
 SLICED_UNITS = 24  # shownet.py's rows
@@ -104,6 +104,11 @@ def draw_kernels(kernels_NCHW: Kernels, recipe: Recipe) -> Image.Image:
     return draw_mosaic([list(tower) for tower in np.split(tiles, recipe.towers)])
 
 
+def is_coloured(recipe: Recipe, layer: str) -> bool:
+    """Say whether a layer's kernels have the three channels of a picture."""
+    return layer == recipe.layers[0]  # of maps, as every network begins with one
+
+
 def choose_filters(
     weights: Weights, layer: str, units: Sequence[int] | None = None, options: FilterOptions | None = None
 ) -> Filters:
@@ -114,12 +119,11 @@ def choose_filters(
     """
     options = options or FilterOptions()
     of = layer_units(weights, layer)
-    coloured = layer == weights.recipe.layers[0] and layer in weights.recipe.maps
+    coloured = is_coloured(weights.recipe, layer)
     _refuse_meaningless(weights.recipe, layer, options, coloured=coloured)
     kernels_NCHW, place = _kernels(weights, layer, options.place)
     if units is None:
-        every = of.by_tower(range(of.count))
-        units = [unit for tower in every for unit in (tower if coloured else tower[:SLICED_UNITS])]
+        units = first_of_each(of, range(of.count), of.count if coloured else SLICED_UNITS)
     measures: dict[int, KernelMeasures] = {}
     if coloured:
         kernels_NHWC = _in_colour(kernels_NCHW, weights.recipe)

@@ -78,6 +78,11 @@ def choose_units(of: LayerUnits, wanted: Sequence[str] = (), tower: str | None =
     return named or of.by_tower(range(of.count))[TOWERS.index(tower)]
 
 
+def first_of_each(of: LayerUnits, units: Sequence[int], count: int) -> list[int]:
+    """Return the first `count` units of each tower, in the order given."""
+    return [unit for tower in of.by_tower(units) for unit in tower[:count]]
+
+
 def _named(of: LayerUnits, text: str) -> list[int]:
     """Return the units of one text: a class's words as a whole, which may have commas, or parts with commas between."""
     words = [words.casefold() for words in of.classes.words] if of.classes else []
