@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from alexnet_cli.core.errors import AlexNetError
-from alexnet_cli.core.mosaic import draw_mosaic, save_mosaic
+from alexnet_cli.core.mosaic import columns_for, draw_mosaic, save_mosaic
 
 
 def tiles(count: int, height: int = 2, width: int = 3, *, first: int = 1) -> list[np.ndarray]:
@@ -135,6 +135,15 @@ def test_titles_and_row_names():
         assert has_letters(pixels[top : top + 44, :left]) and has_letters(pixels[below : below + 44, :left])
     assert has_letters(pixels[: places[1][0].start])
     assert has_letters(pixels[places[4][0].stop : places[11][0].start])
+
+
+@pytest.mark.parametrize(
+    ("counts", "columns"),
+    [([1], 1), ([2], 2), ([10], 5), ([8, 8], 8), ([16], 8), ([13], 7), ([12, 0], 6), ([3, 1], 3), ([1, 2], 2), ([200], 20)],
+)
+def test_columns_for_a_wide_picture(counts, columns):
+    """Ten tiles are two rows of five, two towers' eight a row each; 13 leave one place empty in rows of seven, not two of five."""
+    assert columns_for(counts) == columns
 
 
 def groups(pattern: bytes, content: bytes) -> tuple[bytes, ...]:

@@ -235,7 +235,7 @@ def _weights(asked: _Asked, units: list[int]) -> _Drawn:
 
 def _maximize(asked: _Asked, units: list[int]) -> _Drawn:
     from alexnet_cli.core.maximize import MaximizeOptions, maximize  # type: ignore[import-untyped]
-    from alexnet_cli.core.mosaic import draw_mosaic
+    from alexnet_cli.core.mosaic import columns_for, draw_mosaic
 
     device, precision = asked.computing()
     options = MaximizeOptions(seed=asked["seed"], steps=asked["steps"], batch_size=asked["batch_size"])
@@ -244,7 +244,7 @@ def _maximize(asked: _Asked, units: list[int]) -> _Drawn:
     blocks = asked.of.by_tower(units)
     picture = draw_mosaic(
         [[images[unit] for unit in block] for block in blocks],
-        columns=columns_of(max(map(len, blocks))),
+        columns=columns_for([len(block) for block in blocks]),
         scale=asked["scale"],
         labels=[[asked.of.label(unit) for unit in block] for block in blocks] if asked.labels else None,
         titles=asked.of.titles() if asked.labels else None,
@@ -283,11 +283,6 @@ def _patches(asked: _Asked, units: list[int]) -> _Drawn:
 def _described(asked: _Asked, units: list[int], what: str) -> str:
     towers = [title for title, block in zip(asked.of.titles(), asked.of.by_tower(units), strict=True) if title and block]
     return f"{what} {len(units):,} of {asked.of.count:,} units of {asked.of.layer}{', ' if towers else ''}{' above '.join(towers)}"
-
-
-def columns_of(count: int) -> int:
-    """Return how many large tiles stand in a row: all of up to five, else as many as make a picture about twice as wide as high."""
-    return count if count <= 5 else min(8, max(4, round((2 * count) ** 0.5)))
 
 
 _METHODS = {Method.WEIGHTS: _weights, Method.MAXIMIZE: _maximize, Method.PATCHES: _patches}

@@ -17,6 +17,7 @@ from alexnet_cli.core.files import write_atomically
 from alexnet_cli.core.plot import new_figure, require_matplotlib, save_figure
 
 Tile = NDArray[np.uint8]  # (h, w, 3)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 COLUMNS, GAP, BLOCK_GAP = 16, 1, 3  # the paper's figure 3; gaps in pixels before the enlargement
 LEAST_WIDTH = 1000  # pixels of the picture, which a screen shows whole
@@ -96,6 +97,21 @@ def prepare_to_save(path: Path) -> None:
         require_matplotlib("SVG and PDF pictures")
 
 
+def columns_for(counts: Sequence[int], *, shape: float = 2.2) -> int:
+    """Return how many tiles, of blocks of so many square ones, stand in a row, for a picture so many times as wide as high.
+
+    Rather another shape than many empty places.
+    """
+
+    def cost(columns: int) -> float:
+        rows = [math.ceil(count / columns) for count in counts]
+        # A block of one row may be shorter than another's; only a last row that breaks off looks wrong.
+        empty = sum(-count % columns for count, of_block in zip(counts, rows, strict=True) if of_block > 1)
+        return abs(math.log(columns / sum(rows) / shape)) + 5 * empty / (sum(rows) * columns)
+
+    return min(range(1, max(counts) + 1), key=cost)
+
+
 @dataclass(frozen=True)
 class _Texts:
     """What is written, by block: labels under the tiles, a title above them, names to the left of the rows."""
@@ -123,7 +139,7 @@ class _Grid:
     left: int
     above: int
     line: int
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    font: Font
 
     def width(self) -> int:
         return self.left + self.columns * self.pitch[1] + self.edge
@@ -157,20 +173,22 @@ def _grid(size: tuple[int, ...], columns: int, gap: int, scale: int | None, text
     )
 
 
-def _font(width: int, cell: int, labels: Sequence[str]) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, int]:
+def _font(width: int, cell: int, labels: Sequence[str]) -> tuple[Font, int]:
     """Return a font for a picture of that width, and a line's height: smaller, but not too small, where labels ask for it."""
     by_points = width / PAGE_INCHES[0] / 72
-    largest, least = (max(LEAST_LETTER, round(by_points * points)) for points in (POINTS, LEAST_POINTS))
-    sizes = (size for size in range(largest, least, -1) if all(_fits(size, text, cell) for text in labels))
-    size = next(sizes, least)
-    return ImageFont.load_default(size), round(1.4 * size)
+    size, least = (max(LEAST_LETTER, round(by_points * points)) for points in (POINTS, LEAST_POINTS))
+    font = ImageFont.load_default(size)
+    while size > least and any(_width(font, text) + _line(size) // 2 > cell for text in labels):
+        size -= 1
+        font = ImageFont.load_default(size)
+    return font, _line(size)
 
 
-def _fits(size: int, text: str, cell: int) -> bool:
-    return _width(ImageFont.load_default(size), text) + round(1.4 * size) // 2 <= cell
+def _line(size: int) -> int:
+    return round(1.4 * size)
 
 
-def _width(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -> int:
+def _width(font: Font, text: str) -> int:
     return math.ceil(font.getlength(text))
 
 
