@@ -211,7 +211,9 @@ def test_labels_of_maximize(weights, asked, tmp_path):
     assert with_labels == told and with_labels[0] == without[0] and with_labels[1] > without[1] + 10
 
 
-@pytest.mark.parametrize(("attribution", "wanted"), [("deconvolution", "deconvolution"), ("guided", "guided"), ("none", None)])
+@pytest.mark.parametrize(
+    ("attribution", "wanted"), [("deconvolution", "deconvolution"), ("guided", "guided"), ("gradient", "gradient"), ("none", None)]
+)
 def test_patches_are_asked_and_drawn(attribution, wanted, weights, data, asked, tmp_path):
     """Stores, their limit, the number of patches and the attribution reach it; the picture is its own."""
     arguments = [
@@ -228,7 +230,19 @@ def test_patches_are_asked_and_drawn(attribution, wanted, weights, data, asked, 
         "--pictures",
         6,
     ]
-    arguments += ["--patches", 4, "--attribution", attribution, "--workers", 1, "--device", "cpu", "--no-labels"]
+    arguments += [
+        "--patches",
+        4,
+        "--attribution",
+        attribution,
+        "--batch-size",
+        32,
+        "--workers",
+        1,
+        "--device",
+        "cpu",
+        "--no-labels",
+    ]
     done(weights, tmp_path / "f.png", *arguments)
     assert asked == [
         {
@@ -238,7 +252,7 @@ def test_patches_are_asked_and_drawn(attribution, wanted, weights, data, asked, 
             "patches": 4,
             "pictures": 6,
             "attribution": wanted,
-            "batch_size": 128,
+            "batch_size": 32,
             "workers": 1,
             "device": "cpu",
             "precision": "fp32",
@@ -247,6 +261,26 @@ def test_patches_are_asked_and_drawn(attribution, wanted, weights, data, asked, 
         {"drawn": [1, 9], "labels": False},
     ]
     assert opened(tmp_path / "f.png").size == (7, 5)
+
+
+def test_defaults_are_theirs(weights, data, asked, tmp_path):
+    """What is not said is left to the methods, and the help says what they take then."""
+    done(weights, tmp_path / "f.png", "--layer", "fc8")
+    done(weights, tmp_path / "f.png", "--layer", "fc8", "--method", "patches", "--data", data)
+    own = {"method", "layer", "units", "device", "precision", "stores", "seed", "attribution"}
+    assert [set(call) - own for call in (asked[0], asked[1])] == [set(), set()]
+    assert (asked[0]["seed"], asked[1]["attribution"]) == (0, "deconvolution")
+
+
+def test_the_help_knows_their_defaults():
+    """The numbers in the help are those of the methods' own options."""
+    maximize = pytest.importorskip("alexnet_cli.core.maximize").MaximizeOptions()
+    patches = pytest.importorskip("alexnet_cli.core.patches").PatchOptions()
+    text = " ".join(runner.invoke(app, ["filters", "--help"], env={"COLUMNS": "300"}).stdout.split())
+    assert f"how long to go on. [default: ({maximize.steps}); x>=1]" in text
+    assert f"how many of each unit. [default: ({patches.patches}); 1<=x<=100]" in text
+    assert f"[default: ({patches.batch_size}, of maximize {maximize.batch_size}); x>=1]" in text
+    assert (maximize.seed, patches.attribution, patches.pictures) == (0, "deconvolution", None)
 
 
 # Refusals ----------------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from alexnet_cli.cli.command import running
 from alexnet_cli.cli.filters_options import (
     Attribution,
     AttributionOption,
+    BatchSizeOption,
     ChannelsOption,
     LabelsOption,
     LayerOption,
@@ -35,7 +36,6 @@ from alexnet_cli.cli.filters_options import (
 )
 from alexnet_cli.cli.given_weights import bring
 from alexnet_cli.cli.options import (
-    BatchSizeOption,
     DataOption,
     DebugOption,
     Device,
@@ -80,8 +80,8 @@ def filters(
     channels: ChannelsOption = None,
     place: PlaceOption = None,
     seed: SeedOption = 0,
-    steps: StepsOption = 256,
-    patches: PatchesOption = 9,
+    steps: StepsOption = None,
+    patches: PatchesOption = None,
     attribution: AttributionOption = Attribution.DECONVOLUTION,
     data: DataOption = Path("data"),
     split: SplitsOption = "val",
@@ -90,7 +90,7 @@ def filters(
     runs: RunsOption = Path("runs"),
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.FP32,
-    batch_size: BatchSizeOption = 128,
+    batch_size: BatchSizeOption = None,
     workers: WorkersOption = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
@@ -148,6 +148,10 @@ class _Asked:
     def __getitem__(self, name: str) -> Any:
         value = self.parameters[name]
         return getattr(value, "value", value)
+
+    def some(self, *names: str) -> dict[str, Any]:
+        """Return the parameters of these names that are not None."""
+        return {name: self[name] for name in names if self[name] is not None}
 
     @property
     def labels(self) -> bool:
@@ -207,10 +211,8 @@ def _most_varying(asked: _Asked, units: list[int]) -> list[int]:
         asked.stores(),
         device=device,
         precision=precision,
-        pictures=asked["pictures"],
-        batch_size=asked["batch_size"],
-        workers=asked["workers"],
         reporter=asked.reporter,
+        **asked.some("pictures", "batch_size", "workers"),
     )
     return most_varying(variances, units, asked["top"])
 
@@ -238,7 +240,7 @@ def _maximize(asked: _Asked, units: list[int]) -> _Drawn:
     from alexnet_cli.core.mosaic import columns_for, draw_mosaic
 
     device, precision = asked.computing()
-    options = MaximizeOptions(seed=asked["seed"], steps=asked["steps"], batch_size=asked["batch_size"])
+    options = MaximizeOptions(**asked.some("seed", "steps", "batch_size"))
     found = maximize(asked.weights, asked.of.layer, units, options, device=device, precision=precision, reporter=asked.reporter)
     images = {one.unit: one.image for one in found}
     blocks = asked.of.by_tower(units)
@@ -257,13 +259,8 @@ def _patches(asked: _Asked, units: list[int]) -> _Drawn:
     from alexnet_cli.core.patches import PatchOptions, strongest_patches  # type: ignore[import-untyped]
 
     device, precision = asked.computing()
-    options = PatchOptions(
-        patches=asked["patches"],
-        pictures=asked["pictures"],
-        attribution=None if asked["attribution"] == "none" else asked["attribution"],
-        batch_size=asked["batch_size"],
-        workers=asked["workers"],
-    )
+    attribution = None if asked["attribution"] == "none" else asked["attribution"]
+    options = PatchOptions(attribution=attribution, **asked.some("patches", "pictures", "batch_size", "workers"))
     found = strongest_patches(
         asked.weights,
         asked.of.layer,
@@ -275,9 +272,7 @@ def _patches(asked: _Asked, units: list[int]) -> _Drawn:
         reporter=asked.reporter,
     )
     picture = draw_patches(found, labels=asked.labels)
-    return _Drawn(
-        picture, _described(asked, units, f"the {asked['patches']} strongest patches of"), [one.to_dict() for one in found]
-    )
+    return _Drawn(picture, _described(asked, units, "the strongest patches of"), [one.to_dict() for one in found])
 
 
 def _described(asked: _Asked, units: list[int], what: str) -> str:

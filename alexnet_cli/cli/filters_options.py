@@ -45,6 +45,7 @@ class Attribution(str, Enum):
 
     DECONVOLUTION = "deconvolution"
     GUIDED = "guided"
+    GRADIENT = "gradient"
     NONE = "none"
 
 
@@ -152,8 +153,20 @@ LabelsOption = Annotated[
     typer.Option("--labels/--no-labels", help="Name units and towers in the picture.", show_default="not for weights"),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="maximize: of the pictures to begin with.")]
-StepsOption = Annotated[int, typer.Option("--steps", min=1, help="maximize: how long to go on.")]
-PatchesOption = Annotated[int, typer.Option("--patches", min=1, max=100, help="patches: how many of each unit.")]
+# Whose defaults belong to what computes, and are not known here without torch.
+StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="maximize: how long to go on.", show_default="64")]
+PatchesOption = Annotated[
+    int | None, typer.Option("--patches", min=1, max=100, help="patches: how many of each unit.", show_default="9")
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Pictures, of maximize units, in one pass through the network, at most.",
+        show_default="128, of maximize 16",
+    ),
+]
 AttributionOption = Annotated[
     Attribution, typer.Option("--attribution", help="patches: beside them, which of their pixels excite the unit.")
 ]
