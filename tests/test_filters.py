@@ -291,6 +291,14 @@ def test_options_that_mean_nothing(layer, options, message, hint):
     assert message in caught.value.message and hint in caught.value.hint
 
 
+@pytest.mark.parametrize(("units", "message"), [([3, 96], "conv1 has no unit 96"), ([-1], "no unit -1"), ([], "no unit of conv1")])
+def test_units_that_there_are_not(units, message):
+    """From Python too, a unit beyond the layer's is told and none at all; a negative one is not counted from the end."""
+    with pytest.raises(AlexNetError, match=message) as caught:
+        draw_filters(weights_of(torch.zeros(96, 3, 11, 11)), "conv1", units)
+    assert caught.value.hint.startswith("its units are 0 to 95")
+
+
 def test_unknown_layer():
     """A name that is no layer is an error that lists the layers."""
     with pytest.raises(AlexNetError, match="no layer named 'conv9' in a network of recipe original") as caught:

@@ -137,6 +137,12 @@ def test_titles_and_row_names():
     assert has_letters(pixels[places[4][0].stop : places[11][0].start])
 
 
+def test_a_title_wider_than_its_tiles_is_whole():
+    """Over a few small tiles the picture is as wide as the title needs, and ends in black."""
+    pixels = np.asarray(draw_mosaic([tiles(1, 3, 3)], scale=1, titles=["tower a"]))[..., 1]
+    assert has_letters(pixels[:, 30:, None].repeat(3, axis=2)) and pixels[:, -1].max() < 128
+
+
 @pytest.mark.parametrize(
     ("counts", "columns"),
     [([1], 1), ([2], 2), ([10], 5), ([8, 8], 8), ([16], 8), ([13], 7), ([12, 0], 6), ([3, 1], 3), ([1, 2], 2), ([200], 20)],

@@ -14,9 +14,9 @@ from PIL import Image
 from alexnet_cli.core.checkpoint import Weights
 from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.kernel_measures import KernelMeasures, measure
-from alexnet_cli.core.mosaic import draw_mosaic
+from alexnet_cli.core.mosaic import COLUMNS, draw_mosaic
 from alexnet_cli.core.recipe import Recipe
-from alexnet_cli.core.units import LayerUnits, first_of_each, layer_units
+from alexnet_cli.core.units import LayerUnits, first_of_each, layer_units, require_units
 
 # Of layers whose kernels are drawn slice by slice, of each tower, unless others are asked for.
 SLICED_UNITS = 24  # shownet.py's rows
@@ -60,10 +60,15 @@ class Filters:
     measures: dict[int, KernelMeasures] = field(default_factory=dict)
 
     @property
+    def coloured(self) -> bool:
+        """Whether a kernel is one tile in colour, or else a row of slices."""
+        return is_coloured(self.recipe, self.of.layer)
+
+    @property
     def channels(self) -> int:
         """How many channels of each kernel are drawn."""
         there_are = self.kernels_NCHW.shape[1]
-        return there_are if self.measures else min(there_are, self.options.channels or SLICED_CHANNELS)
+        return there_are if self.coloured else min(there_are, self.options.channels or SLICED_CHANNELS)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the figures of each kernel in the picture's order, for JSON; None where there is none to give."""
@@ -71,7 +76,7 @@ class Filters:
 
     def _figures(self, unit: int, kernel_CHW: NDArray[np.float64]) -> dict[str, Any]:
         sizes = {"min": float(kernel_CHW.min()), "max": float(kernel_CHW.max()), "norm": float(np.linalg.norm(kernel_CHW))}
-        return {"unit": unit, "tower": self.of.tower(unit), **sizes, **(vars(self.measures[unit]) if self.measures else {})}
+        return {"unit": unit, "tower": self.of.tower(unit), **sizes, **(vars(self.measures[unit]) if self.coloured else {})}
 
     def describe(self) -> str:
         """Say in a line what the picture shows."""
@@ -79,8 +84,8 @@ class Filters:
         towers = sorted({self.of.tower(unit) or "" for unit in self.chosen})
         where = f", tower {' above tower '.join(towers)}" if towers != [""] else ""
         kernels = f"{len(self.chosen):,} of {self.of.count:,} kernels of {self.of.layer}"
-        if self.measures:
-            return f"{kernels}, {min(16, max(map(len, blocks)))} in a row{where}"
+        if self.coloured:
+            return f"{kernels}, {min(COLUMNS, max(map(len, blocks)))} in a row{where}"
         at = f" at place {self.place[0]},{self.place[1]}" if self.place else ""
         return f"{kernels}{at}, one in a row{where}; channels 0 to {self.channels - 1} of {self.kernels_NCHW.shape[1]:,}"
 
@@ -115,7 +120,7 @@ def choose_filters(
     """Return the kernels to draw, in the order of the picture.
 
     units: which, None for all of the first layer and the first SLICED_UNITS of each tower of another.
-    Raises AlexNetError for a layer that has none, and for options that mean nothing for the layer.
+    Raises AlexNetError for a layer that has none, for units that it does not have, and for options that mean nothing for it.
     """
     options = options or FilterOptions()
     of = layer_units(weights, layer)
@@ -124,6 +129,7 @@ def choose_filters(
     kernels_NCHW, place = _kernels(weights, layer, options.place)
     if units is None:
         units = first_of_each(of, range(of.count), of.count if coloured else SLICED_UNITS)
+    require_units(of, units)
     measures: dict[int, KernelMeasures] = {}
     if coloured:
         kernels_NHWC = _in_colour(kernels_NCHW, weights.recipe)
@@ -138,7 +144,7 @@ def draw(filters: Filters) -> Image.Image:
     blocks, titles = filters.of.by_tower(filters.chosen), filters.of.titles()
     names = [[filters.of.label(unit) for unit in block] for block in blocks]
     titles, scale = titles if labels else [""] * len(blocks), filters.options.scale
-    if filters.measures:
+    if filters.coloured:
         tiles = _to_pixels(_in_colour(kernels_NCHW, filters.recipe))
         return draw_mosaic([list(tiles[block]) for block in blocks], scale=scale, labels=names if labels else None, titles=titles)
     slices = _to_pixels(kernels_NCHW)[:, : filters.channels, :, :, None].repeat(3, axis=4)

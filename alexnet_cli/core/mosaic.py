@@ -138,11 +138,12 @@ class _Grid:
     edge: int
     left: int
     above: int
+    widest_title: int
     line: int
     font: Font
 
     def width(self) -> int:
-        return self.left + self.columns * self.pitch[1] + self.edge
+        return self.left + self.edge + max(self.columns * self.pitch[1], self.widest_title)
 
     def height(self, count: int) -> int:
         return self.above + math.ceil(count / self.columns) * self.pitch[0] + self.edge
@@ -168,6 +169,7 @@ def _grid(size: tuple[int, ...], columns: int, gap: int, scale: int | None, text
         edge=gap * scale,
         left=max((_width(font, text) + line // 2 for text in texts.beside()), default=0),
         above=line if any(texts.titles) else 0,
+        widest_title=max(_width(font, title) for title in texts.titles),
         line=line,
         font=font,
     )

@@ -78,6 +78,13 @@ def choose_units(of: LayerUnits, wanted: Sequence[str] = (), tower: str | None =
     return named or of.by_tower(range(of.count))[TOWERS.index(tower)]
 
 
+def require_units(of: LayerUnits, units: Sequence[int]) -> None:
+    """Raise AlexNetError where a layer does not have these units, or where they are none."""
+    wrong = [unit for unit in units if not 0 <= unit < of.count]
+    if wrong or not units:
+        raise AlexNetError(f"{of.layer} has no unit {wrong[0]}" if wrong else f"no unit of {of.layer} is named", hint=_extent(of))
+
+
 def first_of_each(of: LayerUnits, units: Sequence[int], count: int) -> list[int]:
     """Return the first `count` units of each tower, in the order given."""
     return [unit for tower in of.by_tower(units) for unit in tower[:count]]
