@@ -107,16 +107,13 @@ def filters(
     if method:
         refuse_meaningless(given, method, top=top is not None)
     with running(quiet=quiet, debug=debug) as reporter:
-        from alexnet_cli.core.checkpoint import load_weights, resolve_weights
         from alexnet_cli.core.filters import is_coloured
         from alexnet_cli.core.mosaic import prepare_to_save, save_mosaic
         from alexnet_cli.core.units import layer_units
 
         require_place(out)
         prepare_to_save(out)
-        path = resolve_weights(bring(weights, runs, reporter, yes=yes), runs)
-        reporter.note(f"weights: {path}")
-        loaded = load_weights(path)
+        loaded = _load(bring(weights, runs, reporter, yes=yes), runs, reporter)
         of = layer_units(loaded, layer or loaded.recipe.layers[0])
         if method is None:
             method = Method.WEIGHTS if is_coloured(loaded.recipe, of.layer) else Method.MAXIMIZE
@@ -125,8 +122,16 @@ def filters(
         drawn = _METHODS[method](asked, _units(asked))
         save_mosaic(drawn.picture, out)
         reporter.note(f"{out}: {drawn.description}")
-        document = {"kind": "filters", "method": method.value, "layer": of.layer, "weights": str(path), "figure": str(out)}
+        document = {"kind": "filters", "method": method.value, "layer": of.layer, "weights": str(loaded.path), "figure": str(out)}
         print_json({**document, "units": drawn.units}) if as_json else print(out)
+
+
+def _load(weights: str | None, runs: Path, reporter: Reporter) -> "Weights":
+    from alexnet_cli.core.checkpoint import load_weights, resolve_weights
+
+    path = resolve_weights(weights, runs)
+    reporter.note(f"weights: {path}")
+    return load_weights(path)
 
 
 def _given(context: typer.Context) -> set[str]:

@@ -45,7 +45,6 @@ class Attribution(str, Enum):
 
     DECONVOLUTION = "deconvolution"
     GUIDED = "guided"
-    GRADIENT = "gradient"
     NONE = "none"
 
 
