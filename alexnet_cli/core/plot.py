@@ -78,7 +78,10 @@ def save_figure(figure: "Figure", path: Path, *, dpi: int = DOTS_PER_INCH) -> No
     """Write a figure as PNG, SVG or PDF by the file's ending, as PNG where it has another; the same figure gives the same bytes."""
     kind = path.suffix.lower()[1:] if path.suffix.lower() in (".svg", ".pdf") else "png"
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    with warnings.catch_warnings():
+    import matplotlib
+
+    # The names of an SVG's parts are drawn at random unless something is given to make them from.
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "alexnet"}):
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # a script that the font lacks: boxes say so
         write_atomically(path, lambda partial: figure.savefig(partial, format=kind, dpi=dpi, metadata=undated))
 
