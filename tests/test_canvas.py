@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from alexnet_cli.core.canvas import Canvas, canvas_of
+from alexnet_cli.core.canvas import Canvas, canvas_of, reaches
 from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.layers import sums
 from alexnet_cli.core.model import AlexNet
@@ -51,6 +51,22 @@ def test_a_unit_adds_up_the_same_on_its_canvas(padding, layer):
     rows = slice(canvas.first, canvas.first + canvas.size)
     found = sums(network, picture[:, :, rows, rows], layer)[0, :, canvas.unit, canvas.unit]
     torch.testing.assert_close(found, sums(network, picture, layer)[0, :, canvas.middle, canvas.middle])
+
+
+@pytest.mark.parametrize(
+    "name, layer, expected",
+    [
+        ("original", "conv5", {"conv5": 1, "conv4": 2, "conv3": 3}),
+        ("original", "conv3", {"conv3": 1}),
+        ("original", "conv2", {"conv2": 2}),
+        ("original", "conv1", {}),  # strides of 4
+        ("no-overlap", "conv2", {}),  # padded by 1 where 2 would keep the size
+        ("tiny", "local4", {}),  # its kernels have places
+    ],
+)
+def test_reaches(name, layer, expected):
+    """Kernels of 3 reach 1 to each side, of 5 2, added up from the layer back to the pooling; worked by hand."""
+    assert reaches(preset(name), layer) == expected
 
 
 def test_the_tile_is_padded_to_the_canvas():

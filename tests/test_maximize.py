@@ -201,6 +201,23 @@ def test_a_picture_depends_on_unit_and_seed_alone():
     assert np.abs(other.image.astype(int) - alone.image).max() > 20
 
 
+@pytest.mark.parametrize("name", ["original", "bvlc", "one-gpu"])
+@pytest.mark.parametrize("layer", ["conv2", "conv4", "conv5"])
+def test_what_a_unit_does_not_see_is_left_out_rightly(name, layer):
+    """A unit's sum and gradient are those of the whole maps, in the middle of them as at their first and last place."""
+    recipe = narrow(preset(name))
+    network = AlexNet(recipe, 5, seed=0).double().requires_grad_(False)
+    size = 27 if layer == "conv2" else 13
+    shape = (3, 3, recipe.input_size, recipe.input_size)
+    pictures = 50 * torch.randn(shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    for place in (0, size // 2, size - 1):
+        shown = pictures.requires_grad_()
+        found = unit_sums(network, shown, layer, [7, 0, 2], place)
+        wanted = sums(network, shown.flip(1) if name == "bvlc" else shown, layer)[[0, 1, 2], [7, 0, 2], place, place]
+        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(torch.autograd.grad(found.sum(), shown), torch.autograd.grad(wanted.sum(), shown))
+
+
 def test_gradients_in_bf16():
     """Through conv1's and conv2's norms bf16's gradient points where float64's does."""
     weights = weights_of(narrow())

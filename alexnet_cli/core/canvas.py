@@ -1,4 +1,4 @@
-"""Where one unit is looked at: the square of the picture that it sees, or the whole of it where the unit needs that."""
+"""Where one unit is looked at: the square of the picture that it sees, or the whole of it, and what of the maps it sees."""
 
 from dataclasses import dataclass
 
@@ -52,6 +52,26 @@ def canvas_of(recipe: Recipe, layer: str) -> Canvas:
     if first < 0 or seen.stop > side or _knows_places(recipe, layer):
         return Canvas(0, side, range(max(0, seen.start), min(side, seen.stop)), middle, middle)
     return Canvas(first, tile.stop, tile, unit, middle)
+
+
+def reaches(recipe: Recipe, layer: str) -> dict[str, int]:
+    """Return how far from a unit of a layer lies what it sees of the maps that the last layers read, to each side, by their names.
+
+    That is of the layer itself and those before it back to a norm or pooling, as long as they keep the maps' size, such that
+    the unit's row is the same in all of them. Net #145's conv5: conv5 1, conv4 2, conv3 3.
+    """
+    found: dict[str, int] = {}
+    reach, index = 0, recipe.maps.index(layer)
+    while index > 0 and recipe.maps[index] not in recipe.local:
+        kernel, size_kept = recipe.kernels[index], 2 * recipe.paddings[index] == recipe.kernels[index] - 1
+        if recipe.strides[index] != 1 or not size_kept:
+            break
+        reach += kernel // 2
+        found[recipe.maps[index]] = reach
+        index -= 1
+        if recipe.operations(recipe.maps[index]) not in ((), (recipe.activation,)):
+            break
+    return found
 
 
 def _knows_places(recipe: Recipe, layer: str) -> bool:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet_cli.core import draws
-from alexnet_cli.core.canvas import Canvas, canvas_of
+from alexnet_cli.core.canvas import Canvas, canvas_of, reaches
 from alexnet_cli.core.checkpoint import Weights, build_network
 from alexnet_cli.core.devices import Precision, settle
 from alexnet_cli.core.errors import AlexNetError
-from alexnet_cli.core.layers import sums
+from alexnet_cli.core.layers import ADDING, steps, sums
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.painting import Prior, make_painter, prior_of, unit_rms
 from alexnet_cli.core.reports import Reporter
@@ -142,7 +142,8 @@ class _Climber:
         noise = [draws.normals(3 * side**2, seed, f"maximize {self.layer}", unit).reshape(3, side, side) for unit in units]
         places = 2 * self.prior.jitter + 1
         shifts = [draws.integers(2 * steps, places, seed, f"jitter {self.layer}", unit).reshape(steps, 2) for unit in units]
-        return torch.from_numpy(np.stack(noise)).to(self.mean_CSS.device, self.precision.dtype), np.stack(shifts)
+        numbers_BKNN = torch.from_numpy(np.stack(noise)).to(self.precision.dtype)  # before it travels: not every device has float64
+        return numbers_BKNN.to(self.mean_CSS.device), np.stack(shifts)
 
     def _look(self, numbers_BKNN: Tensor, units: Sequence[int], shifts_B2: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return what the units add up of shifted pictures, and its gradient."""
@@ -180,7 +181,18 @@ def unit_sums(network: AlexNet, differences_BCHW: Tensor, layer: str, units: Seq
 
     differences_BCHW: from the mean, RGB, in pixel values. place: the units' row and column in their maps, None for units without.
     """
-    sums_BU = sums(network, from_pixel_differences(differences_BCHW, network.recipe), layer)
-    if place is not None:
-        sums_BU = sums_BU[:, :, place, place]
-    return sums_BU[torch.arange(len(units)), list(units)]
+    x = from_pixel_differences(differences_BCHW, network.recipe)
+    of_each = (torch.arange(len(units)), list(units))
+    if place is None:
+        return sums(network, x, layer)[of_each]
+    reach = reaches(network.recipe, layer)
+    for step in steps(network):
+        if step.operation == "conv" and step.layer in reach:
+            # What the unit does not see need not be computed: a third of conv5's work. Values beside it change, it does not.
+            before = max(0, place - reach[step.layer])
+            seen = slice(before, place + reach[step.layer] + 1)
+            x, place = x[:, :, seen, seen], place - before
+        x = step.run(x)
+        if step.layer == layer and step.operation in ADDING:
+            break
+    return x[:, :, place, place][of_each]

@@ -86,7 +86,7 @@ def make_painter(mean_CHW: Tensor, rows: range, prior: Prior, contrast: float) -
     stdevs_K1 = mean_CHW.new_tensor(COLOUR_STDEVS)[:, None]
     return Painter(
         mean_CHW[:, with_margins][:, :, with_margins],
-        _frequency_weights(len(with_margins), prior.smoothness).to(mean_CHW),
+        _frequency_weights(len(with_margins), prior.smoothness).to(mean_CHW.dtype).to(mean_CHW.device),
         stdevs_K1**prior.colour * mean_CHW.new_tensor(COLOUR_COMPONENTS),
         contrast,
     )
