@@ -241,7 +241,7 @@ def _weights(asked: _Asked, units: list[int]) -> _Drawn:
 
 
 def _maximize(asked: _Asked, units: list[int]) -> _Drawn:
-    from alexnet_cli.core.maximize import MaximizeOptions, maximize  # type: ignore[import-untyped]
+    from alexnet_cli.core.maximize import MaximizeOptions, maximize
     from alexnet_cli.core.mosaic import columns_for, draw_mosaic
 
     device, precision = asked.computing()
@@ -260,8 +260,8 @@ def _maximize(asked: _Asked, units: list[int]) -> _Drawn:
 
 
 def _patches(asked: _Asked, units: list[int]) -> _Drawn:
-    from alexnet_cli.core.patch_picture import draw_patches  # type: ignore[import-untyped]
-    from alexnet_cli.core.patches import PatchOptions, strongest_patches  # type: ignore[import-untyped]
+    from alexnet_cli.core.patch_picture import draw_patches
+    from alexnet_cli.core.patches import PatchOptions, strongest_patches
 
     device, precision = asked.computing()
     attribution = None if asked["attribution"] == "none" else asked["attribution"]
