@@ -75,10 +75,22 @@ def test_an_interruption_keeps_whole_blocks(tmp_path):
     """After Ctrl-C only what was in no whole block is computed again, also with other batches."""
     with pytest.raises(KeyboardInterrupt):
         fill(StoredFeatures(tmp_path, key()), stop=BLOCK + 150)
-    features = StoredFeatures(tmp_path, key())
-    assert features.missing() == [range(BLOCK, COUNT)]
+    notes = Notes()
+    features = StoredFeatures(tmp_path, key(), notes)
+    assert features.missing() == [range(BLOCK, COUNT)] and notes.notes == []
     assert fill(features, batch=37) == list(range(BLOCK, COUNT))
     np.testing.assert_array_equal(whole(StoredFeatures(tmp_path, key())), ROWS.astype(np.float16))
+
+
+def test_an_interruption_before_the_first_block(tmp_path):
+    """What was interrupted at its very beginning is begun anew without a word about damage."""
+    with pytest.raises(KeyboardInterrupt):
+        fill(StoredFeatures(tmp_path, key()), stop=100)
+    notes = Notes()
+    features = StoredFeatures(tmp_path, key(), notes)
+    assert features.missing() == [range(COUNT)] and notes.notes == []
+    fill(features)
+    np.testing.assert_array_equal(whole(features), ROWS.astype(np.float16))
 
 
 def test_a_kill_keeps_what_was_committed(tmp_path):

@@ -36,6 +36,7 @@ def writing(features: StoredFeatures) -> Iterator["Writer"]:
         _refuse_small_disk(features)
         try:
             with path.open("r+b" if path.exists() else "w+b") as file:
+                features.write_meta()  # an interruption before the first block leaves no rows of which nothing is known
                 file.truncate(min(path.stat().st_size, features.count * features.row_bytes))
                 writer = Writer(features, file.fileno())
                 try:
