@@ -33,9 +33,9 @@ from alexnet_cli.cli.options import (
     YesOption,
 )
 from alexnet_cli.cli.predict_options import FilesFromOption, NullOption, PreparedOption, Truth, TruthOption
-from alexnet_cli.core.feature_files import About, Row, require_writable_features, write_features
 
 if TYPE_CHECKING:
+    from alexnet_cli.core.feature_files import About, Row
     from alexnet_cli.core.features import Features
     from alexnet_cli.core.predict import Model
 
@@ -73,6 +73,8 @@ def features(
     if files_from == STDIN and STDIN in (sources or []):
         raise typer.BadParameter("standard input is either a picture or the list, not both")
     with running(quiet=quiet, debug=debug) as reporter:
+        from alexnet_cli.core.feature_files import require_writable_features, write_features
+
         require_writable_features(out, dtype.value)
         model = load_model(bring(weights, runs, reporter, yes=yes), runs, device, precision, reporter)
         crops = 10 if views is Views.TEN else 1
@@ -101,7 +103,8 @@ def features(
         tally.end()
 
 
-def _about(model: "Model", layer: str | None, crops: int, dtype: Dtype) -> About:
+def _about(model: "Model", layer: str | None, crops: int, dtype: Dtype) -> "About":
+    from alexnet_cli.core.feature_files import About
     from alexnet_cli.core.features import feature_shape, last_hidden
     from alexnet_cli.core.files import checksum
     from alexnet_cli.core.views import num_views
@@ -114,7 +117,9 @@ def _about(model: "Model", layer: str | None, crops: int, dtype: Dtype) -> About
     return About(layer, shape, views, dtype.value, weights.recipe.name, str(weights.path), checksum(weights.path))
 
 
-def _rows(found: "Iterable[Features]", words: Mapping[str, str]) -> Iterator[Row]:
+def _rows(found: "Iterable[Features]", words: Mapping[str, str]) -> "Iterator[Row]":
+    from alexnet_cli.core.feature_files import Row
+
     for one in found:
         label = one.truth or ""
         yield Row(one.path, label, words.get(label) or label, one.values)
