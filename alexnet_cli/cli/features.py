@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.features_options import (
     Dtype,
@@ -17,7 +15,14 @@ from alexnet_cli.cli.features_options import (
     Views,
     ViewsOption,
 )
-from alexnet_cli.cli.given_pictures import STDIN, Tally, load_model, pictures_or_stores, stored_pictures, with_truth
+from alexnet_cli.cli.given_pictures import (
+    Tally,
+    load_model,
+    pictures_or_stores,
+    refuse_contradictions,
+    stored_pictures,
+    with_truth,
+)
 from alexnet_cli.cli.given_weights import bring
 from alexnet_cli.cli.options import (
     BatchSizeOption,
@@ -33,10 +38,12 @@ from alexnet_cli.cli.options import (
     YesOption,
 )
 from alexnet_cli.cli.predict_options import FilesFromOption, NullOption, PreparedOption, Truth, TruthOption
+from alexnet_cli.core.reports import Reporter
 
 if TYPE_CHECKING:
     from alexnet_cli.core.feature_files import About, Row
     from alexnet_cli.core.features import Features
+    from alexnet_cli.core.inputs import Together
     from alexnet_cli.core.predict import Model
 
 
@@ -66,12 +73,8 @@ def features(
     One row a picture, maps flattened channel, row, column. A picture that cannot be read is named on stderr and left out, and the
     exit code is 1.
     """
-    if not (sources or files_from or data):
-        raise typer.BadParameter("nothing to look at: name pictures, a store, a --files-from list, or --data")
-    if data and (sources or files_from):
-        raise typer.BadParameter("--data and pictures by name exclude each other")
-    if files_from == STDIN and STDIN in (sources or []):
-        raise typer.BadParameter("standard input is either a picture or the list, not both")
+    nothing = "nothing to look at: name pictures, a store, a --files-from list, or --data"
+    refuse_contradictions(sources or [], files_from, data, nothing)
     with running(quiet=quiet, debug=debug) as reporter:
         from alexnet_cli.core.feature_files import require_writable_features, write_features
 
@@ -79,12 +82,9 @@ def features(
         model = load_model(bring(weights, runs, reporter, yes=yes), runs, device, precision, reporter)
         crops = 10 if views is Views.TEN else 1
         about = _about(model, layer, crops, dtype)
-        inputs = pictures_or_stores(sources or [], files_from, null, model, reporter)
-        if data:
-            from alexnet_cli.core.inputs import Together
-            from alexnet_cli.core.store import open_store
-
-            inputs = Together([stored_pictures(open_store(data, split, sequential=True), model, reporter)])
+        inputs = (
+            _stored(data, split, model, reporter) if data else pictures_or_stores(sources or [], files_from, null, model, reporter)
+        )
         found = model.features(
             with_truth(inputs, model) if truth is Truth.FOLDER else inputs,
             layer=layer,
@@ -101,6 +101,13 @@ def features(
         reporter.note(f"{count:,} rows of {about.values:,} values: {about.layer}, {' x '.join(map(str, about.shape))}")
         print(out)
         tally.end()
+
+
+def _stored(data: Path, split: str, model: "Model", reporter: Reporter) -> "Together":
+    from alexnet_cli.core.inputs import Together
+    from alexnet_cli.core.store import open_store
+
+    return Together([stored_pictures(open_store(data, split, sequential=True), model, reporter)])
 
 
 def _about(model: "Model", layer: str | None, crops: int, dtype: Dtype) -> "About":

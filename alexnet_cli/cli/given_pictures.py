@@ -24,6 +24,16 @@ STDIN = "-"
 Answer = TypeVar("Answer")
 
 
+def refuse_contradictions(sources: Sequence[str], files_from: str | None, data: Path | None, nothing: str) -> None:
+    """Raise a usage error where no picture is named, or in two ways that exclude each other. nothing: what to say of none."""
+    if not (sources or files_from is not None or data):
+        raise typer.BadParameter(nothing)
+    if data and (sources or files_from is not None):
+        raise typer.BadParameter("--data and pictures by name exclude each other")
+    if files_from == STDIN and STDIN in sources:
+        raise typer.BadParameter("standard input is either a picture or the list, not both")
+
+
 def load_model(weights: str | None, runs: Path, device: Device, precision: Precision, reporter: Reporter) -> "Model":
     """Return the network that is meant, and say which it is."""
     from alexnet_cli.core.checkpoint import resolve_weights

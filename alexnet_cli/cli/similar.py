@@ -22,7 +22,7 @@ from alexnet_cli.cli.features_options import (
     SimilarOutOption,
     StoreSplitOption,
 )
-from alexnet_cli.cli.given_pictures import STDIN, Tally, load_model, pictures_or_stores, with_truth
+from alexnet_cli.cli.given_pictures import Tally, load_model, pictures_or_stores, refuse_contradictions, with_truth
 from alexnet_cli.cli.given_weights import bring
 from alexnet_cli.cli.options import (
     BatchSizeOption,
@@ -84,10 +84,7 @@ def similar(
     Nearest by Euclidean distance of the last hidden layer's values, as in the paper's figure 4, right. The store's are computed
     once and kept beside it; an interrupted computation goes on where it stopped.
     """
-    if not (queries or files_from):
-        raise typer.BadParameter("no query: name pictures, a store's folder, or a --files-from list")
-    if files_from == STDIN and STDIN in (queries or []):
-        raise typer.BadParameter("standard input is either a picture or the list, not both")
+    refuse_contradictions(queries or [], files_from, None, "no query: name pictures, a store's folder, or a --files-from list")
     if as_json + as_jsonl + as_csv > 1:
         raise typer.BadParameter("--json, --jsonl and --csv exclude each other")
     with running(quiet=quiet, debug=debug) as reporter:

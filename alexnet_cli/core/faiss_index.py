@@ -19,6 +19,7 @@ from alexnet_cli.core.stored_features import StoredFeatures
 
 FEWEST = 50_000  # rows above which an index is made and kept
 COMPONENTS, LISTS, PER_LIST = 128, 512, 40  # FAISS wants 39 rows or more of each list to learn from
+FOR_COMPONENTS = 2048  # rows, about
 PROBED = 32  # lists looked into
 CANDIDATES = 200  # rows measured again, besides ten for each that is asked for
 
@@ -81,7 +82,11 @@ class FaissIndex:
         components = min(COMPONENTS, features.key.values)
         index = faiss.index_factory(features.key.values, f"PCAR{components},IVF{LISTS},SQ8")
         sample = np.linspace(0, features.count - 1, LISTS * PER_LIST).astype(np.int64)
-        index.train(features.take(np.unique(sample)).astype(np.float32))
+        rows = features.take(np.unique(sample)).astype(np.float32)
+        # Of fewer rows than values FAISS decomposes the smaller matrix, of rows: seconds where all values would take minutes.
+        components_of = faiss.downcast_VectorTransform(index.chain.at(0))
+        components_of.train(np.ascontiguousarray(rows[:: max(1, len(rows) // FOR_COMPONENTS)]))
+        index.train(rows)
         return index
 
 
