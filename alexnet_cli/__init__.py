@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alexnet_cli.core.errors import AlexNetError as AlexNetError
+    from alexnet_cli.core.features import Features as Features
     from alexnet_cli.core.predict import ClassProbability as ClassProbability
     from alexnet_cli.core.predict import Failure as Failure
     from alexnet_cli.core.predict import Model as Model
@@ -27,6 +28,7 @@ PUBLIC = {
     "AlexNetError": "errors",
     "ClassProbability": "predict",
     "Failure": "predict",
+    "Features": "features",
     "Model": "predict",
     "Prediction": "predict",
     "Recipe": "recipe",

@@ -11,6 +11,7 @@ from alexnet_cli.cli.demo import demo
 from alexnet_cli.cli.doctor import doctor
 from alexnet_cli.cli.evaluate import evaluate
 from alexnet_cli.cli.export import export
+from alexnet_cli.cli.features import features
 from alexnet_cli.cli.figure1 import figure1
 from alexnet_cli.cli.filters import filters
 from alexnet_cli.cli.importing import import_weights
@@ -20,6 +21,7 @@ from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.prepare import prepare
 from alexnet_cli.cli.push import push
 from alexnet_cli.cli.recipes import recipes
+from alexnet_cli.cli.similar import similar
 from alexnet_cli.cli.towers import towers
 from alexnet_cli.cli.train import train
 from alexnet_cli.cli.weights import weights
@@ -54,7 +56,25 @@ def alexnet(
     """
 
 
-for verb in (prepare, train, evaluate, predict, filters, towers, export, push, plot, ablate, figure1, info, recipes, doctor, demo):
+for verb in (
+    prepare,
+    train,
+    evaluate,
+    predict,
+    filters,
+    features,
+    similar,
+    towers,
+    export,
+    push,
+    plot,
+    ablate,
+    figure1,
+    info,
+    recipes,
+    doctor,
+    demo,
+):
     app.command()(verb)
 app.command("import")(import_weights)
 app.command("visualize-filters", help="The same as `alexnet filters`.")(filters)

@@ -29,6 +29,7 @@ PACKAGES = (
 # By the extra that brings them: pip install 'alexnet-cli[plot]'.
 OPTIONAL_PACKAGES = {
     "demo": "scikit-learn",
+    "faiss": "faiss-cpu",
     "hub": "huggingface_hub",
     "onnx": "onnx",
     "parquet": "pyarrow",

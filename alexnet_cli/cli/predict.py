@@ -1,15 +1,15 @@
 """`alexnet predict`: what is in pictures."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
-from io import BufferedIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import typer
 
-from alexnet_cli.cli.command import FAILED, running
+from alexnet_cli.cli.command import running
+from alexnet_cli.cli.given_pictures import STDIN, Tally, load_model, named_pictures, stored_pictures, with_truth
 from alexnet_cli.cli.given_weights import bring
 from alexnet_cli.cli.options import (
     BatchSizeOption,
@@ -41,16 +41,15 @@ from alexnet_cli.cli.predict_options import (
     Truth,
     TruthOption,
 )
-from alexnet_cli.cli.predictions import CsvPrinter, JsonLinesPrinter, JsonPrinter, TextPrinter, printable
-from alexnet_cli.cli.render import TerminalReporter, is_terminal, print_error
+from alexnet_cli.cli.predictions import CsvPrinter, JsonLinesPrinter, JsonPrinter, TextPrinter
+from alexnet_cli.cli.render import TerminalReporter, is_terminal
 from alexnet_cli.core.reports import Reporter
 
 if TYPE_CHECKING:
-    from alexnet_cli.core.inputs import Input, Inputs, StoredPictures
+    from alexnet_cli.core.inputs import StoredPictures
     from alexnet_cli.core.predict import Failure, Model, Prediction
     from alexnet_cli.core.submission import Submission
 
-STDIN = "-"
 SHOWN = 5  # classes in a panel and in a submission
 
 
@@ -93,10 +92,10 @@ def predict(
     )
     with running(quiet=quiet, debug=debug) as reporter:
         num_images = _images_for(panel)
-        model = _load(bring(weights, runs, reporter, yes=yes), runs, device, precision, reporter)
+        model = load_model(bring(weights, runs, reporter, yes=yes), runs, device, precision, reporter)
         lines = _lines_of(submission, devkit, model)
-        inputs = _stored(data, split, model, reporter, lines) if data else _named(images or [], files_from, null)
-        pictures = _with_truth(inputs, model) if truth is Truth.FOLDER else inputs
+        inputs = _stored(data, split, model, reporter, lines) if data else named_pictures(images or [], files_from, null)
+        pictures = with_truth(inputs, model) if truth is Truth.FOLDER else inputs
         answers = model.stream(
             lines.numbered(pictures) if lines else pictures,
             top=max(top, SHOWN) if panel or submission else top,
@@ -133,50 +132,15 @@ def _refuse_contradictions(
         raise typer.BadParameter("--submission and --devkit belong together: the kit numbers the challenge's classes")
 
 
-def _load(weights: str | None, runs: Path, device: Device, precision: Precision, reporter: Reporter) -> "Model":
-    from alexnet_cli.core.checkpoint import resolve_weights
-    from alexnet_cli.core.predict import load
-
-    path = resolve_weights(weights, runs)
-    reporter.note(f"weights: {path}")
-    return load(path, device=device.value, precision=precision.value)
-
-
-def _named(images: Sequence[str], files_from: str | None, null: bool) -> "Inputs":
-    from alexnet_cli.core.inputs import Inputs
-
-    return Inputs(images, files_from, null, _stdin())
-
-
-def _stdin() -> BufferedIOBase:
-    """Return standard input with a buffer of its own: Python's end waits for the lock of `sys.stdin`, which a reader may hold."""
-    try:
-        return open(sys.stdin.fileno(), "rb", closefd=False)
-    except OSError:  # no real file, as in a notebook
-        return cast(BufferedIOBase, sys.stdin.buffer)
-
-
 def _stored(data: Path, split: str, model: "Model", reporter: Reporter, lines: "Submission | None") -> "StoredPictures":
-    from alexnet_cli.core.batches import require_size, resize_mismatch
-    from alexnet_cli.core.inputs import StoredPictures
     from alexnet_cli.core.store import open_store
     from alexnet_cli.core.submission import require_names
 
     store = open_store(data, split, sequential=True)
-    recipe = model.weights.recipe
-    require_size(store, recipe)
-    mismatch = resize_mismatch(store, recipe)
-    if mismatch:
-        reporter.warn(mismatch)
+    pictures = stored_pictures(store, model, reporter)
     if lines:
         require_names(store)
-    return StoredPictures(store)
-
-
-def _with_truth(inputs: "Iterable[Input]", model: "Model") -> "Iterator[Input]":
-    from alexnet_cli.core.folder_truth import from_folders
-
-    return from_folders(inputs, model.weights.classes, model.weights.words)
+    return pictures
 
 
 def _lines_of(submission: Path | None, devkit: Path | None, model: "Model") -> "Submission | None":
@@ -230,29 +194,15 @@ def _draw(tally: "_Tally", path: Path, reporter: TerminalReporter) -> None:
     reporter.note(f"panel: {path}{some}")
 
 
-class _Tally:
-    """Names the pictures that cannot be read as they come, counts all, and keeps those predictions that carry their image."""
+class _Tally(Tally):
+    """Keeps those predictions that carry their image, too."""
 
     def __init__(self) -> None:
-        self.answered, self.failed = 0, 0
+        super().__init__()
         self.shown: list[Prediction] = []
 
     def predictions(self, answers: "Iterable[Prediction | Failure]") -> "Iterator[Prediction]":
-        from alexnet_cli.core.predict import Prediction
-
-        for answer in answers:
-            if isinstance(answer, Prediction):
-                self.answered += 1
-                if answer.image is not None:
-                    self.shown.append(answer)
-                yield answer
-            else:
-                self.failed += 1
-                print_error(f"{printable(answer.path)}: {printable(answer.reason)}")
-
-    def end(self) -> None:
-        """Exit with a failure where there was any, and say how many where there were several."""
-        if self.failed > 1:
-            print_error(f"{self.failed:,} of {self.failed + self.answered:,} pictures could not be read")
-        if self.failed:
-            raise typer.Exit(FAILED)
+        for answer in self.answers(answers):
+            if answer.image is not None:
+                self.shown.append(answer)
+            yield answer

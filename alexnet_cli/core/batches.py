@@ -158,12 +158,23 @@ def training_batches(
 
 
 def stored_batches(
-    stores: Sequence[Store], *, batch_size: int, workers: int | None = None, share: tuple[int, int] = WHOLE_BATCH, pin: bool = False
+    stores: Sequence[Store],
+    *,
+    batch_size: int,
+    workers: int | None = None,
+    share: tuple[int, int] = WHOLE_BATCH,
+    pin: bool = False,
+    part: range | None = None,
 ) -> BatchStream:
-    """Read whole stored images in stored order, the stores, of one size, one after the other; arguments as above."""
+    """Read whole stored images in stored order, the stores, of one size, one after the other; arguments as above.
+
+    part: consecutive images to read, all by default; the batches' positions count from its first.
+    """
     ends = np.cumsum([len(store) for store in stores])
+    part = range(int(ends[-1])) if part is None else part
 
     def read(positions: range, images_BHWC: NDArray[np.uint8]) -> None:
+        positions = part[positions.start : positions.stop]
         for store, end in zip(stores, ends.tolist(), strict=True):
             begin = end - len(store)
             first, last = max(positions.start, begin), min(positions.stop, end)
@@ -173,7 +184,7 @@ def stored_batches(
                 store.read_crops(range(first - begin, last - begin), zeros, zeros, rows)
 
     return BatchStream(
-        np.concatenate([store.labels for store in stores]),
+        np.concatenate([store.labels for store in stores])[part.start : part.stop],
         read,
         side=stores[0].size,
         batch_size=batch_size,

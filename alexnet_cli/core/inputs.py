@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from io import BufferedIOBase
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,26 @@ class StoredPictures:
             label = int(store.labels[index])
             truth = store.classes[label] if 0 <= label < len(store.classes) else None
             yield Input(names[index] if names else record_key(index).decode(), RecordPlace(store, index), truth)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Pictures of several kinds of source, one after the other."""
+
+    parts: Sequence[Inputs | StoredPictures]
+
+    def __iter__(self) -> Iterator[Input]:
+        return chain.from_iterable(self.parts)
+
+    def count(self) -> int | None:
+        """Return how many there are, None where that is not known."""
+        counts = [len(part) if isinstance(part, StoredPictures) else part.count() for part in self.parts]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    def words(self) -> dict[str, str]:
+        """Return the names of the stores' classes by their ids."""
+        stores = [part.store for part in self.parts if isinstance(part, StoredPictures)]
+        return {id: words for store in stores for id, words in zip(store.classes, store.words, strict=True)}
 
 
 # Files -----------------------------------------------------------------------------------------------------------------------

@@ -3,16 +3,10 @@
 Legend: B images, H, W stored size, C channels, K classes, T named classes.
 """
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Condition, Thread
 
 import numpy as np
 import torch
@@ -20,22 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet_cli.core.checkpoint import Weights, build_network, load_weights, resolve_weights
-from alexnet_cli.core.cores import usable_cores
 from alexnet_cli.core.devices import Precision, choose_device, choose_precision, settle
-from alexnet_cli.core.errors import DataError
 from alexnet_cli.core.evaluate import average_probabilities
-from alexnet_cli.core.images import square
-from alexnet_cli.core.inputs import Input, Picture, given
-from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.features import Features, describe, last_hidden
+from alexnet_cli.core.inputs import Input, Picture
+from alexnet_cli.core.layers import require_layer
+from alexnet_cli.core.readers import Pixels, Seen, passes
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.truths import ClassNames
 from alexnet_cli.core.views import num_views
-
-PAUSE = 0.5  # seconds without anything new, after which the pictures that are read wait no longer for a full pass
-GRACE = 0.5  # seconds for readers to come to their end
-
-Pixels = NDArray[np.uint8]
-Read = tuple[Input, "Future[Pixels | str]"]  # or the reason why it could not be read
 
 
 @dataclass(frozen=True)
@@ -119,9 +106,8 @@ class Model:
         crops = recipe.test_crops if crops is None else crops
         images_per_pass = max(1, batch_size // num_views(recipe, crops))
         reporter.start("predict", total, "pictures")
-        read = partial(_read, recipe=recipe)
-        with closing(_Readers(given(pictures), read, images_per_pass, workers or usable_cores())) as readers:
-            while batch := readers.take(images_per_pass):
+        with closing(passes(pictures, recipe, images=images_per_pass, workers=workers)) as batches:
+            for batch in batches:
                 answers = self._answer(batch, top, crops)
                 reporter.advance(len(answers))
                 for answer in answers:
@@ -130,17 +116,60 @@ class Model:
                     yield answer if with_image else _without_image(answer)
         reporter.finish()
 
-    def _answer(self, batch: list[Read], top: int, crops: int) -> list[Prediction | Failure]:
-        read = [(one, future.result()) for one, future in batch]
-        images = [image for _, image in read if not isinstance(image, str)]
+    def features(
+        self,
+        pictures: Picture | Input | Iterable[Picture | Input],
+        *,
+        layer: str | None = None,
+        crops: int = 1,
+        batch_size: int = 128,
+        workers: int | None = None,
+        num_images: int = 0,
+        total: int | None = None,
+        reporter: Reporter | None = None,
+    ) -> Iterator[Features | Failure]:
+        """Describe pictures by what a layer hands on to the next, one after the other; what cannot be read becomes a Failure.
+
+        layer: its name, such as "conv5" or "fc7"; None for the last hidden one. crops: 1 for the centre view, 10 for the mean of
+        the ten. Otherwise as `stream`. Raises AlexNetError where the network has no such layer.
+        """
+        recipe, reporter = self.weights.recipe, reporter or Reporter()
+        layer = last_hidden(recipe) if layer is None else layer
+        require_layer(recipe, layer)
+        images_per_pass = max(1, batch_size // num_views(recipe, crops))
+        reporter.start("features", total, "pictures")
+        with closing(passes(pictures, recipe, images=images_per_pass, workers=workers)) as batches:
+            for batch in batches:
+                rows = self._described(batch, layer, crops)
+                reporter.advance(len(batch))
+                for one, image in batch:
+                    if isinstance(image, str):
+                        yield Failure(one.name, image)
+                    else:
+                        yield Features(one.name, next(rows), one.truth, image if num_images > 0 else None)
+                        num_images -= 1
+        reporter.finish()
+
+    def describe(self, images_BHWC: Tensor, layer: str, *, crops: int = 1) -> NDArray[np.float32]:
+        """Return what a layer hands on of squares of the stored size, uint8 (B, H, W, 3), in one pass: float32, (B, ...)."""
+        found = describe(self._network, images_BHWC.to(self.device), self._mean_CHW, layer, crops, self.precision)
+        return found.cpu().numpy()
+
+    def _described(self, batch: list[Seen], layer: str, crops: int) -> Iterator[NDArray[np.float32]]:
+        images = [image for _, image in batch if not isinstance(image, str)]
+        yield from self.describe(torch.from_numpy(np.stack(images)), layer, crops=crops) if images else ()
+
+    def _answer(self, batch: list[Seen], top: int, crops: int) -> list[Prediction | Failure]:
+        images = [image for _, image in batch if not isinstance(image, str)]
         if not images:
-            return [Failure(one.name, str(reason)) for one, reason in read]
+            return [Failure(one.name, str(reason)) for one, reason in batch]
         images_BHWC = torch.from_numpy(np.stack(images)).to(self.device)
         scores_BK = average_probabilities(self._network, images_BHWC, self._mean_CHW, self.weights.recipe, crops, self.precision)
         assert scores_BK is not None  # one device, hence rank 0
         rows = self._rows(scores_BK.cpu(), top)
         return [
-            Failure(one.name, image) if isinstance(image, str) else self._prediction(one, image, *next(rows)) for one, image in read
+            Failure(one.name, image) if isinstance(image, str) else self._prediction(one, image, *next(rows))
+            for one, image in batch
         ]
 
     def _rows(self, probabilities_BK: Tensor, top: int) -> Iterator[tuple[Tensor, list[int]]]:
@@ -175,94 +204,3 @@ def load(weights: str | Path | None = None, *, runs: str | Path = "runs", device
 
 def _without_image(answer: Prediction | Failure) -> Prediction | Failure:
     return Prediction(answer.path, answer.predictions, answer.truth) if isinstance(answer, Prediction) else answer
-
-
-class _Readers:
-    """Threads that read pictures ahead: as many as a pass has while the network is busy with another, or one each.
-
-    They are daemons, so that one that waits for a pipe or a server holds up neither what breaks the work off nor the end of Python.
-    """
-
-    def __init__(self, inputs: Iterable[Input], read: Callable[[Input], Pixels | str], count: int, workers: int) -> None:
-        self._inputs, self._read, self._most = inputs, read, max(count, workers)
-        self._changed = Condition()  # guards what the threads share
-        self._ahead: deque[Read] = deque()
-        self._is_listed = False
-        self._is_closed = False
-        self._error: BaseException | None = None
-        self._tasks: SimpleQueue[Read | None] = SimpleQueue()
-        self._threads = [Thread(target=target, daemon=True) for target in (self._list, *[self._work] * workers)]
-        for thread in self._threads:
-            thread.start()
-
-    def take(self, count: int) -> list[Read]:
-        """Return the next pictures, which are read: `count`, or fewer where the next one is long in coming, none at the end.
-
-        Raises what the stream of inputs raised, behind the pictures that came before.
-        """
-        with self._changed:
-            while True:
-                ready = self._count_ready(count)
-                if ready == count or (self._is_listed and ready == len(self._ahead)):
-                    break
-                if not self._changed.wait(PAUSE if ready else None):
-                    break
-            taken = [self._ahead.popleft() for _ in range(ready)]
-            self._changed.notify_all()
-        if not taken and self._error is not None:
-            raise self._error
-        return taken
-
-    def close(self) -> None:
-        """Stop reading, without waiting for what may never come."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
-        for _ in self._threads:
-            self._tasks.put(None)
-        ends = time.monotonic() + GRACE
-        for thread in self._threads:
-            thread.join(max(0.0, ends - time.monotonic()))
-
-    def _count_ready(self, count: int) -> int:
-        waiting = (place for place, (_, future) in enumerate(self._ahead) if place == count or not future.done())
-        return next(waiting, len(self._ahead))
-
-    def _has_room(self) -> bool:
-        """Wait until another picture may be asked for: none is taken from the caller before it can be read. False at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._ahead) < self._most or self._is_closed)
-            return not self._is_closed
-
-    def _list(self) -> None:
-        try:
-            inputs = iter(self._inputs)
-            while self._has_room() and (one := next(inputs, None)) is not None:
-                with self._changed:
-                    self._ahead.append((one, Future()))
-                    self._tasks.put(self._ahead[-1])
-        except BaseException as error:
-            self._error = error
-        finally:
-            with self._changed:
-                self._is_listed = True
-                self._changed.notify_all()
-
-    def _work(self) -> None:
-        while (task := self._tasks.get()) and not self._is_closed:
-            one, future = task
-            try:
-                future.set_result(self._read(one))
-            except BaseException as error:
-                future.set_exception(error)
-            with self._changed:
-                self._changed.notify_all()
-
-
-def _read(one: Input, *, recipe: Recipe) -> Pixels | str:
-    try:
-        return square(one.place.read(), size=recipe.stored_size, resize=recipe.resize, exif_orientation=True)
-    except DataError as error:
-        return error.message
-    except OSError as error:
-        return f"cannot be opened: {error.strerror or error}"
