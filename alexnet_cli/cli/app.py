@@ -20,6 +20,7 @@ from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.prepare import prepare
 from alexnet_cli.cli.push import push
 from alexnet_cli.cli.recipes import recipes
+from alexnet_cli.cli.report import report
 from alexnet_cli.cli.train import train
 from alexnet_cli.cli.weights import weights
 
@@ -53,7 +54,7 @@ def alexnet(
     """
 
 
-for verb in (prepare, train, evaluate, predict, filters, export, push, plot, ablate, figure1, info, recipes, doctor, demo):
+for verb in (prepare, train, evaluate, predict, filters, export, push, plot, report, ablate, figure1, info, recipes, doctor, demo):
     app.command()(verb)
 app.command("import")(import_weights)
 app.command("visualize-filters", help="The same as `alexnet filters`.")(filters)

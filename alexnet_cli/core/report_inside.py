@@ -1,0 +1,108 @@
+"""The sections of a report that look inside the network: the first layer's kernels, towers, single units, similar pictures.
+
+It must not import torch at its top. Legend: N kernels, C channels, H, W.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet_cli.core.errors import AlexNetError
+from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.report_parts import Absent, Heading, Part, Picture, Pictures, Text
+from alexnet_cli.core.report_pictures import numbers
+from alexnet_cli.core.report_sources import NO_STORE, Sources
+
+EPOCHS = 6  # of the history, the first and the last among them
+
+Content = Sequence[Part] | Absent
+
+
+# The first layer -------------------------------------------------------------------------------------------------------------
+
+
+def filters(sources: Sources) -> Content:
+    """Show the first layer's kernels as they are now, and as they were after several epochs where the run has kept them."""
+    if sources.weights is None:
+        return Absent(sources.no_weights)
+    recipe, layer = sources.weights.recipe, sources.weights.recipe.layers[0]
+    if layer in recipe.local:
+        return Absent(f"the kernels of {layer} differ from place to place")
+    kernels = sources.weights.tensors[f"{layer}.weight"].numpy()
+    count, side = len(kernels), kernels.shape[-1]
+    rows = "tower a's above tower b's" if recipe.towers == 2 else "in rows of 16"
+    text = (
+        f"The {count} kernels of {layer}, {side}x{side} pixels in three colours, {rows}, all on one scale: the layer's smallest"
+        " weight is black, its largest white. The paper's figure 3 shows those of the authors' net: one tower for edges, whatever"
+        " their colour, the other for colours."
+    )
+    now = _kernels(kernels, recipe, f"After step {sources.weights.step:,}", f"The {count} kernels of {layer} as small pictures")
+    return [Text(text), now, *_history(sources)]
+
+
+def _kernels(kernels_NCHW: NDArray[np.float32], recipe: Recipe, caption: str, alt: str) -> Picture:
+    from alexnet_cli.core.filters import draw_kernels
+
+    return numbers(draw_kernels(kernels_NCHW, recipe), f"{alt}.", caption)
+
+
+def _history(sources: Sources) -> list[Part]:
+    try:
+        history = _other("kernel_history").read_kernel_history(sources.options.folder)
+    except AlexNetError as error:
+        return [Heading("How they came to be"), Text(_sentence(error))]
+    chosen = [history[index] for index in spread(len(history), EPOCHS)]
+    pictures = tuple(
+        _kernels(
+            kernels, sources.recipe, f"Epoch {epoch}" if epoch else "Before the first epoch", f"The kernels after epoch {epoch}"
+        )
+        for epoch, kernels in chosen
+    )
+    return [Heading("How they came to be"), Text("Each picture on a scale of its own."), Pictures(pictures, width=20)]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return places among `count`, at most so many, evenly apart, the first and the last among them."""
+    return sorted({round(place * (count - 1) / max(1, most - 1)) for place in range(most)}) if count > most else list(range(count))
+
+
+# Towers, units, similar pictures ---------------------------------------------------------------------------------------------
+
+
+def towers(sources: Sources) -> Content:
+    """Say in what the towers differ."""
+    if sources.weights is None:
+        return Absent(sources.no_weights)
+    if sources.weights.recipe.towers == 1:
+        return Absent("this network has one tower")
+    return Absent("not yet")
+
+
+def units(sources: Sources) -> Content:
+    """Show what a few units of each layer look for."""
+    if sources.weights is None:
+        return Absent(sources.no_weights)
+    return Absent("not yet")
+
+
+def similar(sources: Sources) -> Content:
+    """Show some pictures, each with those that are nearest to it by the last hidden layer."""
+    if sources.weights is None:
+        return Absent(sources.no_weights)
+    if sources.store is None:
+        return Absent(f"{NO_STORE} pictures with those that are most like them")
+    return Absent("not yet")
+
+
+def _other(name: str) -> Any:
+    try:
+        return import_module(f"alexnet_cli.core.{name}")
+    except ImportError as error:
+        raise AlexNetError(f"this version of the program has no {name}") from error
+
+
+def _sentence(error: AlexNetError) -> str:
+    return error.message[:1].upper() + error.message[1:] + (f" ({error.hint})." if error.hint else ".")
