@@ -68,7 +68,7 @@ def results(sources: Sources) -> Content:
     top = f"top-{one.top_k}"
     cells = [_with_interval(error, one.images) for error in (one.top1_error, one.top5_error)]
     caption = (
-        f"{one.images:,} pictures of {sources.options.split}, {one.crops} {'view' if one.crops == 1 else 'views'} of each averaged"
+        f"{one.images:,} pictures of {sources.options.split}, {'the centre' if one.crops == 1 else f'{one.crops} views'} of each"
     )
     ours = Table(
         f"Errors on {caption}; in brackets the interval of 95 %",

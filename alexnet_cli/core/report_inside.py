@@ -10,13 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_cli.core import draws
 from alexnet_cli.core.errors import AlexNetError
+from alexnet_cli.core.inputs import StoredPictures
 from alexnet_cli.core.recipe import Recipe
-from alexnet_cli.core.report_parts import Absent, Heading, Part, Picture, Pictures, Text
-from alexnet_cli.core.report_pictures import numbers
+from alexnet_cli.core.report_answers import first_name
+from alexnet_cli.core.report_parts import Absent, Heading, Neighbours, Part, Picture, Pictures, Text
+from alexnet_cli.core.report_pictures import numbers, photograph
 from alexnet_cli.core.report_sources import NO_STORE, Sources
+from alexnet_cli.core.store import Store
 
 EPOCHS = 6  # of the history, the first and the last among them
+QUERIES, NEAREST = 5, 6  # the paper's figure 4
+SIDE = 192  # pixels of a picture that stands beside others
 
 Content = Sequence[Part] | Absent
 
@@ -94,7 +100,31 @@ def similar(sources: Sources) -> Content:
         return Absent(sources.no_weights)
     if sources.store is None:
         return Absent(f"{NO_STORE} pictures with those that are most like them")
-    return Absent("not yet")
+    options, store = sources.options, sources.store
+    search = _other("similar").Search(
+        sources.model, store, batch_size=options.batch_size, workers=options.workers, reporter=sources.reporter
+    )
+    chosen = set(draws.permutation(len(store), 0, "report similar")[:QUERIES].tolist())
+    asked = [one for index, one in enumerate(StoredPictures(store)) if index in chosen]
+    model: Any = sources.model
+    described = model.features(asked, layer=search.layer, batch_size=options.batch_size, num_images=len(asked))
+    found = list(search.answers(described, top=NEAREST, exclude_self=True))
+    text = (
+        f"Pictures of {options.split}, drawn by lot, each with those {NEAREST} of the others that are nearest to it, the nearest"
+        f" first: by the distance between what {search.layer} hands on for the two, as in the paper's figure 4, right."
+    )
+    return [Text(text), Neighbours(tuple(_neighbours(one, store) for one in found))]
+
+
+def _neighbours(similar: Any, store: Store) -> tuple[Picture, tuple[Picture, ...]]:
+    name = first_name(similar.truth_name or "no known class")
+    asked = photograph(similar.image, SIDE, f"Picture of {name}, to which those after it are compared", name)
+    return asked, tuple(_neighbour(one, store) for one in similar.neighbours)
+
+
+def _neighbour(one: Any, store: Store) -> Picture:
+    name = first_name(one.name or "no known class")
+    return photograph(store.image(one.record), SIDE, f"Picture of {name}, at distance {one.distance:.3g}", name)
 
 
 def _other(name: str) -> Any:

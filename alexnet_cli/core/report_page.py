@@ -177,11 +177,13 @@ def _(part: Heat) -> str:
 
 
 def _heat_row(name: str, row: Sequence[Share], place: int) -> str:
-    cells = "".join(
-        f'<td{" class=right" * (index == place)} style="--share:{cell.share:.4f}">{text(cell.text)}</td>'
-        for index, cell in enumerate(row)
-    )
+    cells = "".join(_heat_cell(cell, right=index == place) for index, cell in enumerate(row))
     return f'<tr><th scope="row">{text(name)}</th>{cells}</tr>'
+
+
+def _heat_cell(cell: Share, *, right: bool) -> str:
+    marked = ' class="right"' if right else ""
+    return f'<td{marked} style="--share:{cell.share:.4f}">{text(cell.text)}</td>'
 
 
 def _scrolled(caption: str, rows: str, kind: str = "") -> str:

@@ -5,6 +5,7 @@ It must not import torch at its top.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from alexnet_cli.core.store import Store, open_store
 if TYPE_CHECKING:
     from alexnet_cli.core.assess import Assessment
     from alexnet_cli.core.checkpoint import Weights
+    from alexnet_cli.core.predict import Model
 
 NO_STORE = "no store was given; --data FOLDER adds"  # what a section is about follows
 
@@ -70,6 +72,18 @@ class Sources:
     def steps(self) -> list[dict[str, Any]]:
         """The rows of the steps that were logged, in order."""
         return [row for row in self.rows if row.get("kind") == "step"]
+
+    @cached_property
+    def model(self) -> "Model":
+        """The weights on the device that was asked for; there must be weights."""
+        from alexnet_cli.core.devices import choose_device, choose_precision, settle
+        from alexnet_cli.core.predict import Model
+
+        assert self.weights is not None
+        device = choose_device(self.options.device)
+        precision = choose_precision(self.options.precision, device)
+        settle(precision, device)
+        return Model(self.weights, device, precision)
 
 
 def read_sources(options: ReportOptions, *, answers: bool, reporter: Reporter) -> Sources:
