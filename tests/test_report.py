@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -28,12 +29,12 @@ def run(tmp_path_factory) -> Run:
     return make_run(tmp_path_factory.mktemp("run"))
 
 
-def options(run: Run, **changes: object) -> ReportOptions:
+def options(run: Run, **changes: Any) -> ReportOptions:
     """Return what to ask for, on the CPU."""
     return replace(ReportOptions(run.folder, run.data, crops=1, device="cpu", precision="fp32", without=LATER), **changes)
 
 
-def page_of(run: Run, **changes: object) -> Page:
+def page_of(run: Run, **changes: Any) -> Page:
     """Return the report's page, read."""
     page = Page(to_html(make_report(options(run, **changes))))
     require_sound(page)
@@ -46,7 +47,7 @@ def page(run) -> Page:
     return page_of(run)
 
 
-def reasons(run: Run, **changes: object) -> dict[str, str]:
+def reasons(run: Run, **changes: Any) -> dict[str, str]:
     """Return why sections are not there."""
     report = make_report(options(run, **changes))
     return {one.key: one.content.reason for one in report.sections if isinstance(one.content, Absent)}

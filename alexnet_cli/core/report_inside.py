@@ -3,7 +3,7 @@
 It must not import torch at its top. Legend: N kernels, C channels, H, W.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -15,9 +15,10 @@ from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.inputs import StoredPictures
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.report_answers import first_name
-from alexnet_cli.core.report_parts import Absent, Heading, Neighbours, Part, Picture, Pictures, Text
+from alexnet_cli.core.report_parts import Absent, Drawing, Drawings, Heading, Neighbours, Part, Picture, Pictures, Table, Text
 from alexnet_cli.core.report_pictures import numbers, photograph
 from alexnet_cli.core.report_sources import NO_STORE, Sources
+from alexnet_cli.core.report_svg import to_svg
 from alexnet_cli.core.store import Store
 
 EPOCHS = 6  # of the history, the first and the last among them
@@ -79,12 +80,44 @@ def spread(count: int, most: int) -> list[int]:
 
 
 def towers(sources: Sources) -> Content:
-    """Say in what the towers differ."""
+    """Say how much colour the kernels of each tower have, and since when, where the run has kept them."""
     if sources.weights is None:
         return Absent(sources.no_weights)
-    if sources.weights.recipe.towers == 1:
+    recipe = sources.weights.recipe
+    if recipe.towers != 2:
         return Absent("this network has one tower")
-    return Absent("not yet")
+    measures = _other("specialisation")
+    found = measures.measure(sources.weights.tensors[f"{recipe.layers[0]}.weight"].numpy(), recipe)
+    text = (
+        "The paper's figure 3 shows one tower whose kernels are largely colour-agnostic and another's that are colour-specific."
+        f" Here, {found.of_all.in_words}, by the share of each kernel's energy that is off the grey axis."
+    )
+    rows = tuple(
+        (f"tower {name}", f"{one.kernels}", f"{one.lower_quartile:.3f}", f"{one.median:.3f}", f"{one.upper_quartile:.3f}")
+        for name, one in (("a", found.of_all.a), ("b", found.of_all.b))
+    )
+    header = ("tower", "kernels", "lower quartile", "median", "upper quartile")
+    table = Table("Share of a kernel's energy that is colour, 0 to 1; noise has 2/3", header, rows)
+    return [Text(text), table, Drawings(tuple(_tower_drawings(sources, found)))]
+
+
+def _tower_drawings(sources: Sources, found: Any) -> Iterator[Drawing]:
+    pictures, name = _other("specialisation_picture"), sources.options.folder.path.name
+    medians = f"tower a {found.of_all.a.median:.2f}, tower b {found.of_all.b.median:.2f}"
+    figure = pictures.draw_specialisation([(name, found)])
+    caption = "Each kernel's share of colour, with medians and quartiles"
+    yield Drawing(to_svg(figure, "towers"), f"The colour of each kernel of the two towers; medians: {medians}.", caption)
+    try:
+        history = _other("kernel_history").read_kernel_history(sources.options.folder)
+    except AlexNetError:
+        return  # the section of the first layer says why
+    comparisons = [_other("specialisation").measure(kernels, sources.recipe).of_all for _, kernels in history]
+    figure = pictures.draw_emergence([epoch for epoch, _ in history], comparisons, name)
+    figure.axes[0].set_title("")
+    ends = " to ".join(f"{one.a.median:.2f} and {one.b.median:.2f}" for one in (comparisons[0], comparisons[-1]))
+    yield Drawing(
+        to_svg(figure, "emergence"), f"Medians of tower a and b over the epochs, from {ends}.", "The same over the epochs"
+    )
 
 
 def units(sources: Sources) -> Content:

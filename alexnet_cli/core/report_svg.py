@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 SVG, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 # What a page can change with its paper; other colours stay as they are.
-INKS = {"#000000": "currentColor", "#dddddd": "var(--line)", "#d62728": "var(--second)", "#ffffff": "var(--paper)"}
+INKS = {
+    "#000000": "currentColor",
+    "#444444": "currentColor",
+    "#555555": "var(--soft)",
+    "#dddddd": "var(--line)",
+    "#e5e5e5": "var(--line)",
+    "#d62728": "var(--second)",
+    "#ffffff": "var(--paper)",
+}
 
 
 def to_svg(figure: "Figure", name: str) -> str:
