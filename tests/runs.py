@@ -50,7 +50,8 @@ def known_weights(words: Sequence[str] = WORDS, recipe: Recipe | None = None) ->
     recipe = recipe or narrow_small(epochs=2)
     generator = torch.Generator().manual_seed(0)
     shapes = parameter_shapes(recipe, len(CLASSES))
-    tensors = {name: 0.01 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    tensors = {name: torch.randn(shape, generator=generator) / math.sqrt(math.prod(shape[1:])) for name, shape in shapes.items()}
+    tensors[f"{recipe.layers[0]}.weight"] *= 0.05  # pixels go up to 255
     last = recipe.layers[-1]
     tensors[f"{last}.weight"] = torch.zeros(shapes[f"{last}.weight"])
     tensors[f"{last}.bias"] = torch.tensor([math.log(count) for count in (1, 2, 4)])

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -13,7 +14,7 @@ from alexnet_cli.cli.app import app
 from alexnet_cli.core.report import BUILDERS, make_report
 from alexnet_cli.core.report_inside import spread
 from alexnet_cli.core.report_page import to_html
-from alexnet_cli.core.report_parts import TITLES, Absent
+from alexnet_cli.core.report_parts import TITLES, Absent, Report, Section
 from alexnet_cli.core.report_sources import ReportOptions
 from tests.html_pages import Page, require_sound
 from tests.networks import narrow_small
@@ -80,9 +81,9 @@ def test_classes_by_hand(page):
     """Owls are always right, cats and dogs never; all are among three of three. A class has its first name."""
     (table,) = page.tables("classes")
     assert table[1:] == [
-        ["owl", "-", "100.0 %", "100.0 %", "3"],
-        ["cat", "owl (2)", "0.0 %", "100.0 %", "2"],
-        ["dog", "owl (1)", "0.0 %", "100.0 %", "1"],
+        ["owl", "100.0 %", "100.0 %", "3", "-"],
+        ["cat", "0.0 %", "100.0 %", "2", "owl (2)"],
+        ["dog", "0.0 %", "100.0 %", "1", "owl (1)"],
     ]
     bars = [one.attributes["style"] for one in page.within(page.section("classes"), "td") if "style" in one.attributes]
     assert bars == ["--share:1.0000", "--share:1.0000", "--share:0.0000", "--share:1.0000", "--share:0.0000", "--share:1.0000"]
@@ -190,6 +191,20 @@ def test_hostile_names(tmp_path):
     content.encode("utf-8")
 
 
+def test_many_classes_are_drawn(tmp_path):
+    """More classes than a table of counts can hold become a drawing, whose names are texts too; more than 50 the pairs alone."""
+    from alexnet_cli.core.confusion import count_confusions
+    from alexnet_cli.core.report_answers import shown_confusions
+
+    for classes, kinds in ((15, ["Heat", "Table"]), (16, ["Drawings", "Table"]), (51, ["Table"])):
+        counts = count_confusions(np.arange(classes), np.roll(np.arange(classes), 1), classes)
+        parts = shown_confusions(counts, [f"<script>{one}" for one in range(classes)])
+        assert [type(part).__name__ for part in parts] == kinds
+        content = to_html(Report("run", (Section("confusions", parts),), "alexnet 0"))
+        require_sound(Page(content))
+        assert "&lt;script&gt;7" in content
+
+
 def test_run_in_its_first_epoch(tmp_path):
     """A run without a test and without weights, whose last line is being written, is reported on as far as it is."""
     run = make_run(tmp_path, rows=ROWS[:1], ending='{"kind": "st', with_weights=False)
@@ -231,6 +246,41 @@ def test_other_networks(tmp_path, recipe):
     page = page_of(run, data=None)
     (picture,) = page.within(page.section("filters"), "img")
     assert (picture.attributes["width"], picture.attributes["height"]) == (("97", "13") if recipe.towers == 1 else ("49", "27"))
+
+
+def test_kernels_of_several_epochs(tmp_path):
+    """Of eight epochs that were kept six are shown, the first and the last among them."""
+    kernel_history = pytest.importorskip("alexnet_cli.core.kernel_history")
+    run = make_run(tmp_path)
+    for epoch in range(8):
+        kernel_history.keep_kernels(run.folder, known_weights().recipe, known_weights().tensors, epoch, 4 * epoch)
+    page = page_of(run, data=None)
+    captions = [one.text for one in page.within(page.section("filters"), "figcaption")]
+    assert captions == ["After step 8", "Before the first epoch", *(f"Epoch {epoch}" for epoch in (1, 3, 4, 6, 7))]
+
+
+def test_colour_of_the_towers(run):
+    """The medians are those of the share of each kernel that is off the grey axis, worked out here place by place."""
+    pytest.importorskip("alexnet_cli.core.specialisation")
+    page = page_of(run, data=None, without=LATER - {"towers"})
+    kernels = known_weights().tensors["conv1.weight"].double().numpy()
+    grey = kernels.mean(axis=1, keepdims=True)
+    shares = 1 - 3 * (grey**2).sum(axis=(1, 2, 3)) / (kernels**2).sum(axis=(1, 2, 3))
+    rows = page.tables("towers")[0][1:]
+    assert [row[:2] for row in rows] == [["tower a", "4"], ["tower b", "4"]]
+    assert [row[3] for row in rows] == [f"{np.median(half):.3f}" for half in np.split(shares, 2)]
+
+
+def test_similar_pictures(run):
+    """Five of six pictures are shown, each with the five others, the nearest first."""
+    pytest.importorskip("alexnet_cli.core.similar")
+    page = page_of(run, without=LATER - {"similar"})
+    section = page.section("similar")
+    lists = page.within(section, "ol")
+    assert len(lists) == 5 and len(page.within(section, "img")) == 5 * (1 + 5)
+    for one in lists:
+        distances = [float(picture.attributes["alt"].split()[-1]) for picture in page.within(one, "img")]
+        assert distances == sorted(distances) and distances[0] > 0
 
 
 @pytest.mark.parametrize(("count", "most", "expected"), [(1, 6, [0]), (6, 6, [0, 1, 2, 3, 4, 5]), (11, 6, [0, 2, 4, 6, 8, 10])])

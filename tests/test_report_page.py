@@ -44,7 +44,7 @@ def test_nothing_else_may_be_loaded():
 
 def test_table_has_headers_for_every_cell():
     """The first cell names its row, numbers stand at the right, and the box can be scrolled by keys."""
-    page = page_of(Table("what", ("name", "text", "count"), (("a", "b", "1"), ("c", "d", Share("50 %", 0.5))), left=2))
+    page = page_of(Table("what", ("name", "text", "count"), (("a", "b", "1"), ("c", "d", Share("50 %", 0.5))), texts=(0, 1)))
     assert page.rows(page.all("table")[0]) == [["name", "text", "count"], ["a", "b", "1"], ["c", "d", "50 %"]]
     assert [one.attributes["scope"] for one in page.all("th")] == ["col"] * 3 + ["row"] * 2
     assert [one.attributes.get("class", "") for one in page.all("td")] == ["", "number", "", "number bar"]

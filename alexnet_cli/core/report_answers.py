@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ from alexnet_cli.core.report_parts import (
     Text,
 )
 from alexnet_cli.core.report_pictures import photograph
-from alexnet_cli.core.report_run import NONE, best_epoch, percent
+from alexnet_cli.core.report_run import NONE, best_epoch, percent, plain
 from alexnet_cli.core.report_sources import NO_STORE, Sources
 from alexnet_cli.core.report_svg import to_svg
 
@@ -91,12 +92,14 @@ def _logged_results(sources: Sources) -> Content:
         return Absent("no epoch has been tested yet")
     last = sources.epochs[-1]
     kinds = [("best", best)] + ([("last", last)] if last is not best else [])
-    rows = tuple(
-        (f"{kind}, {row['epoch']}", percent(row["val_top1_error"]), percent(row.get("val_top5_error")), f"{row['val_loss']:.4f}")
-        for kind, row in kinds
-    )
+    rows = tuple(_logged_row(kind, row) for kind, row in kinds)
     caption = "Tests that the training itself made on its validation pictures"
     return [Table(caption, ("epoch", "top-1 error", "top-5 error", "loss"), rows), _incomparable()]
+
+
+def _logged_row(kind: str, row: dict[str, Any]) -> tuple[str, ...]:
+    errors = [percent(row.get(f"val_{top}_error")) for top in ("top1", "top5")]
+    return f"{kind}, {row['epoch']}", *errors, plain(row.get("val_loss"), 4)
 
 
 def _incomparable() -> Text:
@@ -148,14 +151,14 @@ def classes(sources: Sources) -> Content:
 
 
 def _class_table(caption: str, rows: Sequence[ClassResult], words: dict[str, str], top_k: int) -> Table:
-    header = ("class", "mistaken most for", "named right", f"in the first {top_k}", "pictures")
-    return Table(caption, header, tuple(_class_row(row, words) for row in rows), left=2)
+    header = ("class", "named right", f"in the first {top_k}", "pictures", "mistaken most for")
+    return Table(caption, header, tuple(_class_row(row, words) for row in rows), texts=(0, 4))
 
 
 def _class_row(row: ClassResult, words: dict[str, str]) -> tuple[str | Share, ...]:
     mistaken = f"{first_name(words[row.mistaken_for] or row.mistaken_for)} ({row.mistaken:,})" if row.mistaken_for else NONE
     shares = [Share(f"{100 * share:.1f} %", share) for share in (1 - row.top1_error, 1 - row.top5_error)]
-    return first_name(row.name or row.class_id), mistaken, *shares, f"{row.images:,}"
+    return first_name(row.name or row.class_id), *shares, f"{row.images:,}", mistaken
 
 
 def first_name(name: str) -> str:
@@ -173,6 +176,11 @@ def confusions(sources: Sources) -> Content:
         return absent or Absent("")
     counts, _ = _confusions(sources)
     names = [first_name(word or name) for name, word in zip(found.classes, found.words, strict=True)]
+    return shown_confusions(counts, names)
+
+
+def shown_confusions(counts: Confusions, names: Sequence[str]) -> list[Part]:
+    """Return the table or drawing of up to MOST_CLASSES classes, and the pairs mistaken most."""
     pairs = _pair_table(counts, names)
     if len(names) > MOST_CLASSES:
         return [pairs]
@@ -206,7 +214,7 @@ def _pair_table(counts: Confusions, names: Sequence[str]) -> Part:
     rows = tuple(
         (names[pair.truth], names[pair.named], f"{pair.count:,}", Share(f"{100 * pair.share:.1f} %", pair.share)) for pair in pairs
     )
-    return Table("Mistaken most often", ("true class", "named", "pictures", "share of the class"), rows, left=2)
+    return Table("Mistaken most often", ("true class", "named", "pictures", "share of the class"), rows, texts=(0, 1))
 
 
 # Pictures --------------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from alexnet_cli.core.store import Store
 
 EPOCHS = 6  # of the history, the first and the last among them
 QUERIES, NEAREST = 5, 6  # the paper's figure 4
+SQUARE = (5.0, 5.0)  # inches of a drawing, as the other of the towers
 SIDE = 192  # pixels of a picture that stands beside others
 
 Content = Sequence[Part] | Absent
@@ -113,6 +114,7 @@ def _tower_drawings(sources: Sources, found: Any) -> Iterator[Drawing]:
         return  # the section of the first layer says why
     comparisons = [_other("specialisation").measure(kernels, sources.recipe).of_all for _, kernels in history]
     figure = pictures.draw_emergence([epoch for epoch, _ in history], comparisons, name)
+    figure.set_size_inches(*SQUARE)
     figure.axes[0].set_title("")
     ends = " to ".join(f"{one.a.median:.2f} and {one.b.median:.2f}" for one in (comparisons[0], comparisons[-1]))
     yield Drawing(

@@ -158,7 +158,7 @@ def _(part: Table) -> str:
 
 
 def _side(index: int, table: Table) -> str:
-    return "" if index < table.left else ' class="number"'
+    return "" if index in table.texts else ' class="number"'
 
 
 def _cell(cell: Cell, index: int, table: Table) -> str:

@@ -61,12 +61,12 @@ Cell = str | Share
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the first `left` columns are texts, the first of them names its row, the others are numbers."""
+    """A table whose first column names the rows. texts: the columns that are texts; the others are numbers."""
 
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    left: int = 1
+    texts: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)

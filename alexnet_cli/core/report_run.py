@@ -29,6 +29,11 @@ def percent(share: float | None) -> str:
     return NONE if share is None else f"{100 * share:.2f} %"
 
 
+def plain(number: float | None, digits: int = 3) -> str:
+    """Write a number with so many decimals, NONE for None."""
+    return NONE if number is None else f"{number:.{digits}f}"
+
+
 # At a glance -----------------------------------------------------------------------------------------------------------------
 
 
@@ -110,7 +115,7 @@ def curves(sources: Sources) -> Content:
         else "Training: the mean over each step's batch, as it was met. Validation: whole test passes after each epoch."
     )
     numbers = More("The numbers, epoch by epoch", (_epoch_table(sources),))
-    return [Text(text), Drawings(drawings), *([numbers] if sources.epochs else [])]
+    return [Text(text), Drawings(drawings), *([numbers] if _epochs_made(sources) else [])]
 
 
 def _drawing(sources: Sources, what: str) -> Drawing:
@@ -125,7 +130,7 @@ def _drawing(sources: Sources, what: str) -> Drawing:
 
 
 def _value(what: str, value: float) -> str:
-    return f"{value:.3f}" if what == "loss" else f"{100 * value:.1f} %"
+    return plain(value) if what == "loss" else f"{100 * value:.1f} %"
 
 
 def _epoch_table(sources: Sources) -> Table:
@@ -148,10 +153,10 @@ def _epoch_row(sources: Sources, row: dict[str, Any]) -> tuple[str, ...]:
         str(row["epoch"]),
         f"{row['step']:,}",
         percent(error),
-        NONE if loss is None else f"{loss:.3f}",
+        plain(loss),
         percent(row.get("val_top1_error")),
         percent(row.get("val_top5_error")),
-        NONE if row.get("val_loss") is None else f"{row['val_loss']:.3f}",
+        plain(row.get("val_loss")),
     )
 
 
@@ -166,7 +171,7 @@ def recipe(sources: Sources) -> Content:
     rows = tuple((field, spoken(field, own), spoken(field, base)) for field, (own, base) in found.items())
     fields = "one field" if len(rows) == 1 else f"{len(rows)} fields"
     caption = f"Recipe {sources.recipe.name} differs in {fields} from original, the authors' net #145"
-    return [Table(caption, ("field", "this run", "original"), rows, left=3)]
+    return [Table(caption, ("field", "this run", "original"), rows, texts=(0, 1, 2))]
 
 
 def data(sources: Sources) -> Content:
