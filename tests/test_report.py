@@ -167,7 +167,7 @@ def test_without_a_store(run):
     ]
     found = reasons(run, data=None)
     assert found["classes"] == "no store was given; --data FOLDER adds the accuracy of each class"
-    assert found["data"] == "The run was trained on data. no store was given; --data FOLDER adds what is in its splits"
+    assert found["data"] == "no store was given; --data FOLDER adds what is in its splits; the run was trained on data"
 
 
 def test_sections_can_be_left_out(run):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,10 @@ from alexnet_cli.core.report_pictures import photograph
 from alexnet_cli.core.report_run import NONE, best_epoch, percent, plain
 from alexnet_cli.core.report_sources import NO_STORE, Sources
 from alexnet_cli.core.report_svg import to_svg
+from alexnet_cli.core.store import Store
+
+if TYPE_CHECKING:
+    from alexnet_cli.core.assess import Assessment
 
 MOST_LISTED = 60  # classes that are all listed; of more, the best and the worst
 ENDS = 15
@@ -50,10 +54,11 @@ SIDE = 256  # pixels of an example: two for each point at its width on a page
 Content = Sequence[Part] | Absent
 
 
-def _missing(sources: Sources, what: str) -> Absent | None:
+def _asked(sources: Sources, what: str) -> "Assessment | Absent":
+    """Return the weights' answers, or why there are none. what: that they would tell."""
     if sources.weights is None:
         return Absent(sources.no_weights)
-    return None if sources.assessment is not None else Absent(f"{NO_STORE} {what}")
+    return sources.assessment or Absent(f"{NO_STORE} {what}")
 
 
 # Results ---------------------------------------------------------------------------------------------------------------------
@@ -119,9 +124,8 @@ def _with_interval(error: float, images: int) -> str:
 # Classes ---------------------------------------------------------------------------------------------------------------------
 
 
-def _confusions(sources: Sources) -> tuple[Confusions, NDArray[np.int64]]:
-    found = sources.assessment
-    assert found is not None
+def _confusions(found: "Assessment") -> tuple[Confusions, NDArray[np.int64]]:
+    """Return how often each class was named each, and the class that each picture counts for."""
     named_N = found.answers.named_NT[:, 0]
     truth_N = attributed(found.right_NL, named_N)
     return count_confusions(truth_N, named_N, len(found.classes)), truth_N
@@ -129,10 +133,10 @@ def _confusions(sources: Sources) -> tuple[Confusions, NDArray[np.int64]]:
 
 def classes(sources: Sources) -> Content:
     """List the classes, those that are named right most often first."""
-    absent, found = _missing(sources, "the accuracy of each class"), sources.assessment
-    if absent or found is None:
-        return absent or Absent("")
-    counts, truth_N = _confusions(sources)
+    found = _asked(sources, "the accuracy of each class")
+    if isinstance(found, Absent):
+        return found
+    counts, truth_N = _confusions(found)
     answers = found.answers
     listed = class_results(counts, truth_N, (answers.top1_N, answers.top5_N), found.classes, found.words)
     ordered = sorted(listed, key=lambda one: (one.top1_error, one.top5_error))
@@ -171,10 +175,10 @@ def first_name(name: str) -> str:
 
 def confusions(sources: Sources) -> Content:
     """Show what is mistaken for what: a table where it can be read, else a drawing, and the pairs mistaken most."""
-    absent, found = _missing(sources, "what is mistaken for what"), sources.assessment
-    if absent or found is None:
-        return absent or Absent("")
-    counts, _ = _confusions(sources)
+    found = _asked(sources, "what is mistaken for what")
+    if isinstance(found, Absent):
+        return found
+    counts, _ = _confusions(found)
     names = [first_name(word or name) for name, word in zip(found.classes, found.words, strict=True)]
     return shown_confusions(counts, names)
 
@@ -222,29 +226,28 @@ def _pair_table(counts: Confusions, names: Sequence[str]) -> Part:
 
 def examples(sources: Sources) -> Content:
     """Show some pictures that are named right, drawn by lot, and those of which the network is surest that are named wrong."""
-    absent, found = _missing(sources, "pictures with the network's answers"), sources.assessment
-    if absent or found is None:
-        return absent or Absent("")
-    answers = found.answers
+    found = _asked(sources, "pictures with the network's answers")
+    if isinstance(found, Absent):
+        return found
+    answers, store = found.answers, sources.store
+    assert store is not None
     order = draws.permutation(len(answers.top1_N), 0, "report examples")
     right = [int(index) for index in order if answers.counted_N[index] and answers.top1_N[index] == 1][:EXAMPLES]
     surest = np.argsort(-answers.probabilities_NT[:, 0], kind="stable")
     wrong = [int(index) for index in surest if answers.counted_N[index] and answers.top1_N[index] == 0][:EXAMPLES]
     parts: list[Part] = []
     if right:
-        parts += [Heading("Named right"), Text("Drawn by lot."), Answers(tuple(_example(sources, index) for index in right))]
+        parts += [Heading("Named right"), Text("Drawn by lot."), Answers(tuple(_example(found, store, index) for index in right))]
     if wrong:
         parts += [
             Heading("Named wrong"),
             Text("Those of which the network is surest."),
-            Answers(tuple(_example(sources, index) for index in wrong)),
+            Answers(tuple(_example(found, store, index) for index in wrong)),
         ]
     return parts or Absent("no picture of the split has a known class")
 
 
-def _example(sources: Sources, index: int) -> Answer:
-    found, store = sources.assessment, sources.store
-    assert found is not None and store is not None
+def _example(found: "Assessment", store: Store, index: int) -> Answer:
     names = [first_name(word or name) for name, word in zip(found.classes, found.words, strict=True)]
     right = {int(one) for one in found.right_NL[index] if one >= 0}
     truth = " or ".join(names[one] for one in sorted(right))

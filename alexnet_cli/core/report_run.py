@@ -177,8 +177,8 @@ def recipe(sources: Sources) -> Content:
 def data(sources: Sources) -> Content:
     """Describe the stores."""
     if sources.options.data is None:
-        known = f"The run was trained on {sources.begun['data']}. " if "data" in sources.begun else ""
-        return Absent(f"{known}{NO_STORE} what is in its splits")
+        trained = f"; the run was trained on {sources.begun['data']}" if "data" in sources.begun else ""
+        return Absent(f"{NO_STORE} what is in its splits{trained}")
     stores = _stores(sources)
     first = next(iter(stores.values()))
     squares = f"{first.size}x{first.size} pixels, {SQUARES[first.resize]}, kept as {first.format}"
