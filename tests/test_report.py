@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from alexnet_cli.cli.app import app
+from alexnet_cli.core.recipes import tiny
 from alexnet_cli.core.report import BUILDERS, make_report
-from alexnet_cli.core.report_inside import spread
+from alexnet_cli.core.report_inside import spread, unit_name
 from alexnet_cli.core.report_page import to_html
 from alexnet_cli.core.report_parts import TITLES, Absent, Report, Section
 from alexnet_cli.core.report_sources import ReportOptions
@@ -269,6 +270,26 @@ def test_colour_of_the_towers(run):
     rows = page.tables("towers")[0][1:]
     assert [row[:2] for row in rows] == [["tower a", "4"], ["tower b", "4"]]
     assert [row[3] for row in rows] == [f"{np.median(half):.3f}" for half in np.split(shares, 2)]
+
+
+def test_units_of_every_layer_but_the_first(tmp_path):
+    """Two units of each layer, the first and the last, are shown; those of the last layer are called by their classes."""
+    pytest.importorskip("alexnet_cli.core.maximize")
+    page = page_of(make_run(tmp_path, weights=known_weights(recipe=tiny())), data=None, units=2, without=LATER - {"units"})
+    section = page.section("units")
+    assert [one.text for one in page.within(section, "h3")] == ["conv2", "local3", "local4", "fc5"]
+    captions = [one.text for one in page.within(section, "figcaption")]
+    assert captions == ["unit 0", "unit 63", *("unit 0", "unit 31") * 2, "cat", "owl"]
+    # What conv2 sees through its 5 pixels, pooling and conv1: 5 + 2 + 4 * 2 pixels; fc5 sees all.
+    widths = [one.attributes["width"] for one in page.within(section, "img")]
+    assert widths[:2] == ["15"] * 2 and widths[-2:] == ["32"] * 2
+
+
+def test_units_are_in_towers():
+    """Of 16 units the first half is tower a's; classes are in no tower."""
+    weights = known_weights()
+    assert unit_name(weights, "conv5", 7) == "unit 7, tower a" and unit_name(weights, "conv5", 8) == "unit 8, tower b"
+    assert unit_name(weights, "fc8", 1) == "dog"
 
 
 def test_similar_pictures(run):

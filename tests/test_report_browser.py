@@ -52,7 +52,7 @@ def address(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("browser")
     run = make_run(folder, words=("a cat of a long name that no telephone has room for, unless it breaks", "dog", "owl" * 20))
     out = folder / "report.html"
-    without = frozenset({"units", "similar", "towers"})
+    without = frozenset({"units"})  # which take long
     write_page(make_report(ReportOptions(run.folder, run.data, crops=1, device="cpu", precision="fp32", without=without)), out)
     return out.as_uri()
 
@@ -94,7 +94,7 @@ def test_nothing_is_loaded_or_logged(browser, address):
     assert browser.get_log("browser") == []
     assert browser.execute_script("return document.compatMode") == "CSS1Compat"
     widths = browser.execute_script("return [...document.images].map(one => one.naturalWidth)")
-    assert len(widths) == 7 and min(widths) > 0
+    assert len(widths) >= 7 and min(widths) > 0
 
 
 @pytest.mark.parametrize("size", sorted(SIZES))

@@ -5,7 +5,7 @@ It must not import torch at its top. Legend: N kernels, C channels, H, W.
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,24 @@ from alexnet_cli.core.inputs import StoredPictures
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.report_answers import first_name
 from alexnet_cli.core.report_parts import Absent, Drawing, Drawings, Heading, Neighbours, Part, Picture, Pictures, Table, Text
-from alexnet_cli.core.report_pictures import numbers, photograph
+from alexnet_cli.core.report_pictures import drawn, numbers, photograph
 from alexnet_cli.core.report_sources import NO_STORE, Sources
 from alexnet_cli.core.report_svg import to_svg
 from alexnet_cli.core.store import Store
+
+if TYPE_CHECKING:
+    from alexnet_cli.core.checkpoint import Weights
 
 EPOCHS = 6  # of the history, the first and the last among them
 QUERIES, NEAREST = 5, 6  # the paper's figure 4
 SQUARE = (5.0, 5.0)  # inches of a drawing, as the other of the towers
 SIDE = 192  # pixels of a picture that stands beside others
+
+UNITS_TEXT = (
+    "The pictures to which single units respond most, found by climbing the gradient of what they add up, from noise on: no"
+    " photographs, but what the network's weights ask for. The units stand evenly apart among those of their layer; those of the"
+    " last layer are classes. A picture of a convolution has the pixels that its unit sees."
+)
 
 Content = Sequence[Part] | Absent
 
@@ -117,16 +126,37 @@ def _tower_drawings(sources: Sources, found: Any) -> Iterator[Drawing]:
     figure.set_size_inches(*SQUARE)
     figure.axes[0].set_title("")
     ends = " to ".join(f"{one.a.median:.2f} and {one.b.median:.2f}" for one in (comparisons[0], comparisons[-1]))
-    yield Drawing(
-        to_svg(figure, "emergence"), f"Medians of tower a and b over the epochs, from {ends}.", "The same over the epochs"
-    )
+    alt = f"Medians of tower a and b over the epochs, from {ends}."
+    yield Drawing(to_svg(figure, "emergence"), alt, "Medians and quartiles over the epochs")
 
 
 def units(sources: Sources) -> Content:
-    """Show what a few units of each layer look for."""
+    """Show the pictures to which a few units of each layer behind the first respond most."""
     if sources.weights is None:
         return Absent(sources.no_weights)
-    return Absent("not yet")
+    weights, model = sources.weights, sources.model
+    parts: list[Part] = [Text(UNITS_TEXT)]
+    for layer in weights.recipe.layers[1:]:
+        chosen = spread(len(weights.tensors[f"{layer}.weight"]), sources.options.units)
+        found = _other("maximize").maximize(
+            weights, layer, chosen, device=model.device, precision=model.precision, reporter=sources.reporter
+        )
+        pictures = tuple(_unit_picture(weights, layer, one) for one in found)
+        parts += [Heading(layer), Pictures(pictures, width=10)]
+    return parts
+
+
+def _unit_picture(weights: "Weights", layer: str, found: Any) -> Picture:
+    name = unit_name(weights, layer, found.unit)
+    return drawn(found.image, f"Picture to which {name} of {layer} responds with {found.activation:.3g}", name)
+
+
+def unit_name(weights: "Weights", layer: str, unit: int) -> str:
+    """Return what a unit is called: its class in the last layer, else its number and tower."""
+    if layer == weights.recipe.layers[-1]:
+        return first_name(weights.words[unit] or weights.classes[unit])
+    tower = "ab"[unit * 2 // len(weights.tensors[f"{layer}.weight"])]
+    return f"unit {unit}, tower {tower}" if weights.recipe.towers == 2 else f"unit {unit}"
 
 
 def similar(sources: Sources) -> Content:

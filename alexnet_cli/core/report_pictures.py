@@ -8,33 +8,32 @@ from PIL import Image
 
 from alexnet_cli.core.report_parts import Picture
 
-QUALITY = 82
+QUALITY, FINE = 82, 90
 
 
 def photograph(image_HWC: NDArray[np.uint8], side: int, alt: str, caption: str = "") -> Picture:
     """Return a photograph as JPEG, its longer side at most `side` pixels."""
     picture = Image.fromarray(image_HWC)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return _picture(picture, "jpeg", alt, caption, pixels=False)
+    return Picture(_file(picture, "JPEG", quality=QUALITY), "jpeg", picture.size, alt, caption)
+
+
+def drawn(image_HWC: NDArray[np.uint8], alt: str, caption: str = "") -> Picture:
+    """Return a small picture that was computed as JPEG that keeps its colours as fine as its light."""
+    picture = Image.fromarray(image_HWC)
+    return Picture(_file(picture, "JPEG", quality=FINE, subsampling=0), "jpeg", picture.size, alt, caption)
 
 
 def numbers(picture: Image.Image, alt: str, caption: str = "") -> Picture:
     """Return a picture of numbers as PNG, a pixel for each: what was enlarged by repeating pixels is made small again."""
-    return _picture(_without_enlargement(picture.convert("RGB")), "png", alt, caption, pixels=True)
+    small = _without_enlargement(picture.convert("RGB"))
+    return Picture(_file(small, "PNG"), "png", small.size, alt, caption, pixels=True)
 
 
-def smooth(picture: Image.Image, alt: str, caption: str = "") -> Picture:
-    """Return a picture of numbers that is to be looked at as a photograph is."""
-    return _picture(picture.convert("RGB"), "jpeg", alt, caption, pixels=False)
-
-
-def _picture(picture: Image.Image, kind: str, alt: str, caption: str, *, pixels: bool) -> Picture:
+def _file(picture: Image.Image, format: str, **options: int) -> bytes:
     file = io.BytesIO()
-    if kind == "jpeg":
-        picture.save(file, "JPEG", quality=QUALITY, optimize=True)
-        return Picture(file.getvalue(), "jpeg", picture.size, alt, caption, pixels)
-    picture.save(file, "PNG", optimize=True)
-    return Picture(file.getvalue(), "png", picture.size, alt, caption, pixels)
+    picture.save(file, format, optimize=True, **options)
+    return file.getvalue()
 
 
 def _without_enlargement(picture: Image.Image) -> Image.Image:
