@@ -217,6 +217,14 @@ def test_run_in_its_first_epoch(tmp_path):
     assert found["results"] == "no epoch has been tested yet"
 
 
+def test_long_trainings_show_some_epochs(tmp_path):
+    """Of 250 epochs every third is in the table, and the last."""
+    rows = [{**ROWS[3], "epoch": epoch, "step": 4 * epoch} for epoch in range(1, 251)]
+    (table,) = page_of(make_run(tmp_path, rows=rows, with_weights=False, epochs=250)).tables("curves")
+    assert [row[0] for row in table[1:]] == [*(str(epoch) for epoch in range(3, 250, 3)), "250"]
+    assert table[1][2:4] == ["-", "-"]
+
+
 def test_run_that_has_logged_nothing(tmp_path):
     """A run that has just begun has its recipe and its machine to tell."""
     run = make_run(tmp_path, rows=(), with_weights=False)
@@ -327,6 +335,7 @@ def test_command_writes_one_file(run, tmp_path):
         (["first", "--without", "everything"], 2, "expected some of glance, curves"),
         (["first", "--data", "nowhere"], 1, "error: nowhere does not exist"),
         (["first", "--data", "DATA", "--split", "test"], 1, "has no split test, only val"),
+        (["first", "--data", "DATA", "--split", "val,test"], 2, "expected one split"),
     ],
 )
 def test_wrong_usage(run, tmp_path, arguments, code, said):

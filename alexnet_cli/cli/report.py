@@ -17,6 +17,7 @@ from alexnet_cli.cli.options import (
     QuietOption,
     RunsOption,
     WorkersOption,
+    check_splits,
 )
 from alexnet_cli.cli.render import size
 from alexnet_cli.core.files import require_place
@@ -31,6 +32,12 @@ def _check_sections(value: str | None) -> str | None:
     return ",".join(names) or None
 
 
+def _check_split(value: str) -> str:
+    if "," in value:
+        raise typer.BadParameter(f"{value!r}, expected one split")
+    return check_splits(value)
+
+
 def report(
     run: Annotated[
         str | None, typer.Argument(metavar="RUN", help="Name or folder of a run.", show_default="the newest run")
@@ -40,7 +47,9 @@ def report(
         Path | None,
         typer.Option("--data", help="Folder that `alexnet prepare` wrote, for all that is about pictures.", show_default="none"),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Which pictures of --data: train, val or test.")] = "val",
+    split: Annotated[
+        str, typer.Option("--split", help="Which pictures of --data: train, val or test.", callback=_check_split)
+    ] = "val",
     crops: CropsOption = None,
     units: Annotated[int, typer.Option("--units", min=1, help="Units of each layer to show.")] = UNITS,
     without: Annotated[

@@ -240,7 +240,7 @@ def _answer(answer: Answer) -> str:
 
 def _guess(guess: Guess) -> str:
     right = ' class="right"' if guess.right else ""
-    mark = ' <span class="mark" title="true class">✓</span>' if guess.right else ""
+    mark = ' <span role="img" aria-label="true class">✓</span>' if guess.right else ""
     share = f"{100 * guess.probability:.0f} %"
     return f'<li{right} style="--share:{guess.probability:.4f}"><span>{text(guess.name)}{mark}</span> <span>{share}</span></li>'
 

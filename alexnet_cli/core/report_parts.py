@@ -95,7 +95,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures in a row that breaks where it must. width: of each on a wide screen, in units of a line of text."""
+    """Pictures in a row that breaks where it must. width: of each at least, in the letters' size."""
 
     pictures: tuple[Picture, ...]
     width: int = 10

@@ -1,6 +1,7 @@
 """The sections of a report that tell of the training itself: its outcome, curves, recipe, data and machine (no torch)."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, median
 from typing import Any
@@ -137,18 +138,16 @@ def _epoch_table(sources: Sources) -> Table:
     rows = [row for row in sources.epochs if row.get("epoch")]
     apart = -(-len(rows) // MOST_ROWS)
     shown = [row for index, row in enumerate(rows, start=1) if index % apart == 0 or index == len(rows)]
+    by_epoch: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    for step in sources.steps:
+        by_epoch[step["epoch"]].append(step)
     header = ("epoch", "step", "training error", "training loss", "validation top-1", "top-5", "validation loss")
-    some = f"; every {apart}th is shown" if apart > 1 else ""
-    return Table(
-        f"Means of the logged steps of each epoch, and the test after it{some}",
-        header,
-        tuple(_epoch_row(sources, row) for row in shown),
-    )
+    caption = "Means of the logged steps of each epoch, and the test after it" + (f"; one of {apart} is shown" if apart > 1 else "")
+    return Table(caption, header, tuple(_epoch_row(row, by_epoch[row["epoch"]]) for row in shown))
 
 
-def _epoch_row(sources: Sources, row: dict[str, Any]) -> tuple[str, ...]:
-    own = [step for step in sources.steps if step.get("epoch") == row["epoch"]]
-    error, loss = (fmean(step[name] for step in own) if own else None for name in ("top1_error", "loss"))
+def _epoch_row(row: dict[str, Any], steps: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    error, loss = (fmean(step[name] for step in steps) if steps else None for name in ("top1_error", "loss"))
     return (
         str(row["epoch"]),
         f"{row['step']:,}",

@@ -63,12 +63,12 @@ class Sources:
     assessment: "Assessment | None" = None
     reporter: Reporter = field(default_factory=Reporter)
 
-    @property
+    @cached_property
     def epochs(self) -> list[dict[str, Any]]:
         """The rows of the tests after each epoch, in order."""
         return [row for row in self.rows if row.get("kind") == "epoch"]
 
-    @property
+    @cached_property
     def steps(self) -> list[dict[str, Any]]:
         """The rows of the steps that were logged, in order."""
         return [row for row in self.rows if row.get("kind") == "step"]
