@@ -49,6 +49,7 @@ MOST_LISTED = 60  # classes that are all listed; of more, the best and the worst
 ENDS = 15
 PAIRS = 10
 EXAMPLES = 8
+TABLE_INCHES = (9.0, 8.2)  # as small as 50 names allow: a page shows it as wide as any drawing, letters and all
 SIDE = 256  # pixels of an example: two for each point at its width on a page
 
 Content = Sequence[Part] | Absent
@@ -206,7 +207,9 @@ def _heat(counts: Confusions, names: Sequence[str]) -> Heat:
 
 
 def _drawn(counts: Confusions, names: Sequence[str]) -> Drawings:
-    svg = to_svg(draw_confusions(counts, names), "confusions")
+    figure = draw_confusions(counts, names)
+    figure.set_size_inches(*TABLE_INCHES)
+    svg = to_svg(figure, "confusions")
     alt = f"Table of {len(names)} true classes by the class named, shaded by the share; the pairs mistaken most are listed below."
     return Drawings((Drawing(svg, alt, "Share of the pictures of each class (a row) that was named each class (a column)"),))
 
