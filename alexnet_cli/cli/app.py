@@ -21,6 +21,7 @@ from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.prepare import prepare
 from alexnet_cli.cli.push import push
 from alexnet_cli.cli.recipes import recipes
+from alexnet_cli.cli.report import report
 from alexnet_cli.cli.similar import similar
 from alexnet_cli.cli.towers import towers
 from alexnet_cli.cli.train import train
@@ -68,6 +69,7 @@ for verb in (
     export,
     push,
     plot,
+    report,
     ablate,
     figure1,
     info,

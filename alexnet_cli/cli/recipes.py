@@ -7,7 +7,7 @@ import typer
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.options import DebugOption, JsonOption, PresetName, QuietOption
 from alexnet_cli.cli.render import print_facts, print_json, print_table
-from alexnet_cli.core.recipes import ENTRIES, difference
+from alexnet_cli.core.recipes import ENTRIES, difference, spoken
 
 FIELDS_SHOWN = 3  # in the list; with a NAME all are
 
@@ -52,17 +52,7 @@ def _row(name: str) -> tuple[str, str, str]:
 def _print_one(name: str) -> None:
     recipe = ENTRIES[name].build()
     print_facts([("recipe", name), ("published", ENTRIES[name].effect or "nothing")])
-    rows = [(field, _spoken(field, own), _spoken(field, base)) for field, (own, base) in difference(recipe).items()]
+    rows = [(field, spoken(field, own), spoken(field, base)) for field, (own, base) in difference(recipe).items()]
     if rows:
         print()
         print_table(("field", name, "original"), rows, left=3)
-
-
-def _spoken(field: str, value: Any) -> str:
-    if field == "events":
-        return "; ".join(f"x{event.weight_factor:g} from {event.at:.0%} on" for event in value) or "none"
-    if field == "follows":
-        return "; ".join(value)
-    if isinstance(value, tuple):
-        return " ".join(map(str, value)) or "none"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

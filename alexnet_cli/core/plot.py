@@ -1,5 +1,6 @@
 """Curves of trainings as a picture; the only file that imports matplotlib, and only to draw."""
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,6 +85,17 @@ def save_figure(figure: "Figure", path: Path, *, dpi: int = DOTS_PER_INCH) -> No
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "alexnet"}):
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # a script that the font lacks: boxes say so
         write_atomically(path, lambda partial: figure.savefig(partial, format=kind, dpi=dpi, metadata=undated))
+
+
+def svg_of(figure: "Figure") -> str:
+    """Return a figure as the text of an SVG file in which letters stay letters; the same figure gives the same text."""
+    import matplotlib
+
+    file = io.StringIO()
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "alexnet"}):
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+    return file.getvalue()
 
 
 def short_name(name: str) -> str:

@@ -199,3 +199,14 @@ def difference(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     base = original()
     pairs = {entry.name: (getattr(recipe, entry.name), getattr(base, entry.name)) for entry in fields(Recipe)}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name != "name"}
+
+
+def spoken(field: str, value: Any) -> str:
+    """Return a field's value as people read it."""
+    if field == "events":
+        return "; ".join(f"x{event.weight_factor:g} from {event.at:.0%} on" for event in value) or "none"
+    if field == "follows":
+        return "; ".join(value)
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
