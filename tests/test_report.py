@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from alexnet_cli.cli.app import app
+from alexnet_cli.core.kernel_history import keep_kernels
 from alexnet_cli.core.recipes import tiny
 from alexnet_cli.core.report import BUILDERS, make_report
 from alexnet_cli.core.report_inside import spread, unit_name
@@ -259,10 +260,9 @@ def test_other_networks(tmp_path, recipe):
 
 def test_kernels_of_several_epochs(tmp_path):
     """Of eight epochs that were kept six are shown, the first and the last among them."""
-    kernel_history = pytest.importorskip("alexnet_cli.core.kernel_history")
     run = make_run(tmp_path)
     for epoch in range(8):
-        kernel_history.keep_kernels(run.folder, known_weights().recipe, known_weights().tensors, epoch, 4 * epoch)
+        keep_kernels(run.folder, known_weights().recipe, known_weights().tensors, epoch, 4 * epoch)
     page = page_of(run, data=None)
     captions = [one.text for one in page.within(page.section("filters"), "figcaption")]
     assert captions == ["After step 8", "Before the first epoch", *(f"Epoch {epoch}" for epoch in (1, 3, 4, 6, 7))]
@@ -270,7 +270,6 @@ def test_kernels_of_several_epochs(tmp_path):
 
 def test_colour_of_the_towers(run):
     """The medians are those of the share of each kernel that is off the grey axis, worked out here place by place."""
-    pytest.importorskip("alexnet_cli.core.specialisation")
     page = page_of(run, data=None, without=LATER - {"towers"})
     kernels = known_weights().tensors["conv1.weight"].double().numpy()
     grey = kernels.mean(axis=1, keepdims=True)
@@ -282,7 +281,6 @@ def test_colour_of_the_towers(run):
 
 def test_units_of_every_layer_but_the_first(tmp_path):
     """Two units of each layer, the first and the last, are shown; those of the last layer are called by their classes."""
-    pytest.importorskip("alexnet_cli.core.maximize")
     recipe = replace(tiny(), channels=(8, 6, 4, 4))
     page = page_of(make_run(tmp_path, weights=known_weights(recipe=recipe)), data=None, units=2, without=LATER - {"units"})
     section = page.section("units")
@@ -303,7 +301,6 @@ def test_units_are_in_towers():
 
 def test_similar_pictures(run):
     """Five of six pictures are shown, each with the five others, the nearest first."""
-    pytest.importorskip("alexnet_cli.core.similar")
     page = page_of(run, without=LATER - {"similar"})
     section = page.section("similar")
     lists = page.within(section, "ol")

@@ -4,8 +4,7 @@ It must not import torch at its top. Legend: N kernels, C channels, H, W.
 """
 
 from collections.abc import Iterator, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +18,14 @@ from alexnet_cli.core.report_parts import Absent, Drawing, Drawings, Heading, Ne
 from alexnet_cli.core.report_pictures import drawn, numbers, photograph
 from alexnet_cli.core.report_sources import NO_STORE, Sources
 from alexnet_cli.core.report_svg import to_svg
+from alexnet_cli.core.specialisation import Specialisation, measure
+from alexnet_cli.core.specialisation_picture import draw_emergence, draw_specialisation
 from alexnet_cli.core.store import Store
 
 if TYPE_CHECKING:
     from alexnet_cli.core.checkpoint import Weights
+    from alexnet_cli.core.maximize import Maximized
+    from alexnet_cli.core.similar import Neighbour, Similar
 
 EPOCHS = 6  # of the history, the first and the last among them
 QUERIES, NEAREST = 5, 6  # the paper's figure 4
@@ -67,8 +70,10 @@ def _kernels(kernels_NCHW: NDArray[np.float32], recipe: Recipe, caption: str, al
 
 
 def _history(sources: Sources) -> list[Part]:
+    from alexnet_cli.core.kernel_history import read_kernel_history
+
     try:
-        history = _other("kernel_history").read_kernel_history(sources.options.folder)
+        history = read_kernel_history(sources.options.folder)
     except AlexNetError as error:
         return [Heading("How they came to be"), Text(_sentence(error))]
     chosen = [history[index] for index in spread(len(history), EPOCHS)]
@@ -96,8 +101,7 @@ def towers(sources: Sources) -> Content:
     recipe = sources.weights.recipe
     if recipe.towers != 2:
         return Absent("this network has one tower")
-    measures = _other("specialisation")
-    found = measures.measure(sources.weights.tensors[f"{recipe.layers[0]}.weight"].numpy(), recipe)
+    found = measure(sources.weights.tensors[f"{recipe.layers[0]}.weight"].numpy(), recipe)
     text = (
         "The paper's figure 3 shows one tower whose kernels are largely colour-agnostic and another's that are colour-specific."
         f" Here, {found.of_all.in_words}, by the share of each kernel's energy that is off the grey axis."
@@ -111,18 +115,20 @@ def towers(sources: Sources) -> Content:
     return [Text(text), table, Drawings(tuple(_tower_drawings(sources, found)))]
 
 
-def _tower_drawings(sources: Sources, found: Any) -> Iterator[Drawing]:
-    pictures, name = _other("specialisation_picture"), sources.options.folder.path.name
+def _tower_drawings(sources: Sources, found: Specialisation) -> Iterator[Drawing]:
+    from alexnet_cli.core.kernel_history import read_kernel_history
+
+    name = sources.options.folder.path.name
     medians = f"tower a {found.of_all.a.median:.2f}, tower b {found.of_all.b.median:.2f}"
-    figure = pictures.draw_specialisation([(name, found)])
+    figure = draw_specialisation([(name, found)])
     caption = "Each kernel's share of colour, with medians and quartiles"
     yield Drawing(to_svg(figure, "towers"), f"The colour of each kernel of the two towers; medians: {medians}.", caption)
     try:
-        history = _other("kernel_history").read_kernel_history(sources.options.folder)
+        history = read_kernel_history(sources.options.folder)
     except AlexNetError:
         return  # the section of the first layer says why
-    comparisons = [_other("specialisation").measure(kernels, sources.recipe).of_all for _, kernels in history]
-    figure = pictures.draw_emergence([epoch for epoch, _ in history], comparisons, name)
+    comparisons = [measure(kernels, sources.recipe).of_all for _, kernels in history]
+    figure = draw_emergence([epoch for epoch, _ in history], comparisons, name)
     figure.set_size_inches(*SQUARE)
     figure.axes[0].set_title("")
     ends = " to ".join(f"{one.a.median:.2f} and {one.b.median:.2f}" for one in (comparisons[0], comparisons[-1]))
@@ -134,19 +140,19 @@ def units(sources: Sources) -> Content:
     """Show the pictures to which a few units of each layer behind the first respond most."""
     if sources.weights is None:
         return Absent(sources.no_weights)
+    from alexnet_cli.core.maximize import maximize
+
     weights, model = sources.weights, sources.model
     parts: list[Part] = [Text(UNITS_TEXT)]
     for layer in weights.recipe.layers[1:]:
         chosen = spread(len(weights.tensors[f"{layer}.weight"]), sources.options.units)
-        found = _other("maximize").maximize(
-            weights, layer, chosen, device=model.device, precision=model.precision, reporter=sources.reporter
-        )
+        found = maximize(weights, layer, chosen, device=model.device, precision=model.precision, reporter=sources.reporter)
         pictures = tuple(_unit_picture(weights, layer, one) for one in found)
         parts += [Heading(layer), Pictures(pictures, width=10)]
     return parts
 
 
-def _unit_picture(weights: "Weights", layer: str, found: Any) -> Picture:
+def _unit_picture(weights: "Weights", layer: str, found: "Maximized") -> Picture:
     name = unit_name(weights, layer, found.unit)
     return drawn(found.image, f"Picture to which {name} of {layer} responds with {found.activation:.3g}", name)
 
@@ -165,38 +171,31 @@ def similar(sources: Sources) -> Content:
         return Absent(sources.no_weights)
     if sources.store is None:
         return Absent(f"{NO_STORE} pictures with those that are most like them")
-    options, store = sources.options, sources.store
-    search = _other("similar").Search(
-        sources.model, store, batch_size=options.batch_size, workers=options.workers, reporter=sources.reporter
-    )
+    from alexnet_cli.core.similar import Search, Similar
+
+    options, store, model = sources.options, sources.store, sources.model
+    search = Search(model, store, batch_size=options.batch_size, workers=options.workers, reporter=sources.reporter)
     chosen = set(draws.permutation(len(store), 0, "report similar")[:QUERIES].tolist())
     asked = [one for index, one in enumerate(StoredPictures(store)) if index in chosen]
-    model: Any = sources.model
     described = model.features(asked, layer=search.layer, batch_size=options.batch_size, num_images=len(asked))
     found = list(search.answers(described, top=NEAREST, exclude_self=True))
     text = (
         f"Pictures of {options.split}, drawn by lot, each with those {NEAREST} of the others that are nearest to it, the nearest"
         f" first: by the distance between what {search.layer} hands on for the two, as in the paper's figure 4, right."
     )
-    return [Text(text), Neighbours(tuple(_neighbours(one, store) for one in found))]
+    return [Text(text), Neighbours(tuple(_neighbours(one, store) for one in found if isinstance(one, Similar)))]
 
 
-def _neighbours(similar: Any, store: Store) -> tuple[Picture, tuple[Picture, ...]]:
+def _neighbours(similar: "Similar", store: Store) -> tuple[Picture, tuple[Picture, ...]]:
+    assert similar.image is not None  # as many were asked for as there are
     name = first_name(similar.truth_name or "no known class")
     asked = photograph(similar.image, SIDE, f"Picture of {name}, to which those after it are compared", name)
     return asked, tuple(_neighbour(one, store) for one in similar.neighbours)
 
 
-def _neighbour(one: Any, store: Store) -> Picture:
+def _neighbour(one: "Neighbour", store: Store) -> Picture:
     name = first_name(one.name or "no known class")
     return photograph(store.image(one.record), SIDE, f"Picture of {name}, at distance {one.distance:.3g}", name)
-
-
-def _other(name: str) -> Any:
-    try:
-        return import_module(f"alexnet_cli.core.{name}")
-    except ImportError as error:
-        raise AlexNetError(f"this version of the program has no {name}") from error
 
 
 def _sentence(error: AlexNetError) -> str:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.recipe import Recipe
 
-NOISE_SHARE = (
-    2 / 3
-)  # of three channels drawn alike and each for itself: two of the three directions of a pixel are off the grey axis
+# Of three channels drawn alike and each for itself: two of the three directions of a pixel are off the grey axis.
+NOISE_SHARE = 2 / 3
 LEVEL = 0.05  # of significance
 LEARNED = 2.0  # times the energy of the initial noise: with more, the larger part of a kernel is not that noise
 NO_DIFFERENCE = "no difference that chance would not make"
