@@ -80,7 +80,7 @@ class FaissIndex:
 
         features = self._features
         components = min(COMPONENTS, features.key.values)
-        index = faiss.index_factory(features.key.values, f"PCAR{components},IVF{LISTS},SQ8")
+        index: Any = faiss.index_factory(features.key.values, f"PCAR{components},IVF{LISTS},SQ8")
         sample = np.linspace(0, features.count - 1, LISTS * PER_LIST).astype(np.int64)
         rows = features.take(np.unique(sample)).astype(np.float32)
         # Of fewer rows than values FAISS decomposes the smaller matrix, of rows: seconds where all values would take minutes.
