@@ -6,7 +6,7 @@ import torch
 
 from alexnet_cli.core.maximize import unit_sums
 from alexnet_cli.core.model import AlexNet
-from alexnet_cli.core.painting import Painter, Prior, make_painter, prior_of, unit_rms
+from alexnet_cli.core.painting import Painter, Prior, fast_side, make_painter, prior_of, unit_rms
 from alexnet_cli.core.recipes import original, preset
 from tests.networks import narrow
 
@@ -65,8 +65,14 @@ def test_the_mean_is_that_of_the_place():
     """Margins have the mean that lies there, and beyond the input its edge goes on."""
     ramp = torch.arange(20.0)[None, :, None].expand(3, 20, 20)
     found = make_painter(ramp, range(4, 18), Prior(0, 0, 6), 5.0).mean_CNN
-    expected = [0, 0, *range(20), *[19] * 4]
-    assert found.shape == (3, 26, 26) and found[1, :, 7].tolist() == expected
+    expected = [0, 0, *range(20), *[19] * 5]  # 14 and two margins of 6, and one more: 27 is 3 * 3 * 3
+    assert found.shape == (3, 27, 27) and found[1, :, 7].tolist() == expected
+
+
+@pytest.mark.parametrize("least, side", [(1, 1), (11, 12), (59, 60), (115, 120), (179, 180), (256, 256), (257, 270)])
+def test_fast_sides(least, side):
+    """The next number that is a product of 2, 3 and 5 alone."""
+    assert fast_side(least) == side
 
 
 def test_unit_rms():
@@ -82,8 +88,8 @@ def test_gradient_agrees_with_finite_differences():
     """Along random ways a conv3 unit's sum changes as its gradient says, through norms, colours and bounds, in float64."""
     recipe = narrow()
     network = AlexNet(recipe, 7, seed=0).double().requires_grad_(False)
-    whole = painter(99, smoothness=0.75, colour=0.75, contrast=50.0, mean=100.0)
-    at = numbers(1, 99).requires_grad_()
+    whole = painter(100, smoothness=0.75, colour=0.75, contrast=50.0, mean=100.0)
+    at = numbers(1, 100).requires_grad_()
 
     def value(values: torch.Tensor) -> torch.Tensor:
         return unit_sums(network, whole.paint(values), "conv3", [5], 2)
