@@ -79,6 +79,18 @@ def test_results_by_hand(page):
     assert "40.7 % top-1 and 18.2 % top-5" in page.section("results").text
 
 
+@pytest.mark.parametrize("with_store", [True, False])
+def test_best_of_several_epochs_is_said_to_look_better(run, tmp_path, with_store):
+    """Errors on the pictures that chose the weights are said to be too low; after one test, or by the last weights, nothing is."""
+    one = make_run(tmp_path, rows=ROWS[:4])
+    last = make_run(tmp_path / "last")
+    last.folder.best.rename(last.folder.last)
+    found = []
+    for chosen in (run, one, last):
+        found.append(page_of(chosen, data=chosen.data if with_store else None).section("results").text)
+    assert ["best of 2 epochs by these validation pictures" in text for text in found] == [True, False, False]
+
+
 def test_classes_by_hand(page):
     """Owls are always right, cats and dogs never; all are among three of three. A class has its first name."""
     (table,) = page.tables("classes")
@@ -277,6 +289,20 @@ def test_colour_of_the_towers(run):
     rows = page.tables("towers")[0][1:]
     assert [row[:2] for row in rows] == [["tower a", "4"], ["tower b", "4"]]
     assert [row[3] for row in rows] == [f"{np.median(half):.3f}" for half in np.split(shares, 2)]
+
+
+def test_colour_over_the_epochs(tmp_path):
+    """With kernels of the epochs a second drawing stands beside the first; one that cannot be read is told, and the first stays."""
+    run = make_run(tmp_path)
+    assert page_of(run, without=LATER - {"towers"}).section("towers").text.count("has no kernels of its epochs") == 1
+    for epoch in range(3):
+        keep_kernels(run.folder, known_weights().recipe, known_weights().tensors, epoch, 4 * epoch)
+    page = page_of(run, data=None, without=LATER - {"towers"})
+    assert [one.tag for one in page.within(page.section("towers"), "svg")] == ["svg"] * 2
+    (run.folder.kernels / "epoch-0001.safetensors").write_bytes(b"")
+    page = page_of(run, data=None, without=LATER - {"towers"})
+    assert len(list(page.within(page.section("towers"), "svg"))) == 1
+    assert "epoch-0001.safetensors" in page.section("towers").text
 
 
 def test_units_of_every_layer_but_the_first(tmp_path):
