@@ -134,6 +134,17 @@ def test_the_query_itself(place):
     assert all(one["neighbours"][0]["is_query"] for one in itself)
 
 
+def test_many_copies_of_the_query(place):
+    """Without itself a query has as many neighbours as asked for, also where the store holds more copies of it than expected."""
+    copy = saved(Image.fromarray(squares(256, 256, 0)), "JPEG", quality=85)
+    others = [saved(Image.fromarray(squares(256, 256, seed)), "JPEG", quality=85) for seed in range(1, 9)]
+    write_store(place / "copies" / "train", [*others[:4], *[copy] * 60, *others[4:]], [0] * 68, CLASSES, format="jpeg")
+    (place / "query.jpg").write_bytes(copy)
+    found = run("similar", "query.jpg", "--data", "copies", "--json", "--exclude-self", "--top", "7")[1]
+    records = [one["record"] for one in json.loads(found)[0]["neighbours"]]
+    assert len(records) == 7 and set(records) < {0, 1, 2, 3, 64, 65, 66, 67}
+
+
 def test_a_network_that_sees_nothing(place):
     """Where all values are zero, no picture is taken for the query itself, and of equally far ones the first are named."""
     weights = tiny_weights()

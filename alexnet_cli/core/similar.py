@@ -5,6 +5,7 @@ Legend: Q queries, U values.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from math import prod
 from typing import TypeVar
@@ -28,7 +29,7 @@ from alexnet_cli.core.stored_features import DamagedBlocksError, Key, find_featu
 AT_ONCE = 512  # queries for which the rows are gone through once
 # How far from a query, as a share of its length, it may itself lie: 0 but for last digits, which passes of other sizes change.
 SAME, SAME_SHORTENED = 2e-4, 2e-2
-COPIES = 32  # of the query that may be left out
+COPIES = 32  # of the query that are reckoned with where it is left out; the search is made again where there are more
 VALUES_AT_ONCE = 1 << 24  # of all queries
 
 Result = TypeVar("Result")
@@ -109,12 +110,22 @@ class Search:
         # Rounded like the rows, so that a picture is at distance 0 from itself.
         rounded = [narrowed(query.values.reshape(-1), self.features.key.dtype, self.layer) for query in queries]
         queries_QU = np.stack(rounded).astype(np.float32)
-        found = self._with_whole_rows(lambda: self._nearest(queries_QU, top + COPIES * exclude_self))
-        for query, query_U, (records, distances) in zip(queries, queries_QU, found, strict=True):
-            far = (SAME if self.model.precision.name in ("fp32", "fp64") else SAME_SHORTENED) * float(np.linalg.norm(query_U))
-            neighbours = [self._neighbour(int(record), float(one), far) for record, one in zip(records, distances, strict=True)]
-            kept = [one for one in neighbours if not (exclude_self and one.is_query)]
+        copies = COPIES * exclude_self
+        while True:
+            found = self._with_whole_rows(partial(self._nearest, queries_QU, top + copies))
+            neighbours = [self._neighbours(query_U, *one, exclude_self) for query_U, one in zip(queries_QU, found, strict=True)]
+            if top + copies >= self.features.count or min(map(len, neighbours)) >= top:
+                break
+            copies *= 8
+        for query, kept in zip(queries, neighbours, strict=True):
             yield Similar(query.path, tuple(kept[:top]), query.truth, self._words(query.truth), query.image)
+
+    def _neighbours(
+        self, query_U: NDArray[np.float32], records: NDArray[np.int64], distances: NDArray[np.float64], exclude_self: bool
+    ) -> list[Neighbour]:
+        far = (SAME if self.model.precision.name in ("fp32", "fp64") else SAME_SHORTENED) * float(np.linalg.norm(query_U))
+        found = [self._neighbour(int(record), float(one), far) for record, one in zip(records, distances, strict=True)]
+        return [one for one in found if not (exclude_self and one.is_query)]
 
     def _nearest(self, queries_QU: NDArray[np.float32], top: int) -> list[Found]:
         if self._index is None:
