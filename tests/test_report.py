@@ -20,7 +20,8 @@ from alexnet_cli.core.report_parts import TITLES, Absent, Report, Section
 from alexnet_cli.core.report_sources import ReportOptions
 from tests.html_pages import Page, require_sound
 from tests.networks import narrow_small
-from tests.runs import HOSTILE, LABELS, PROBABILITIES, ROWS, Run, known_weights, make_run
+from tests.runs import CLASSES, HOSTILE, LABELS, PROBABILITIES, ROWS, WORDS, Run, known_weights, make_run
+from tests.stores import write_store
 
 pytest.importorskip("matplotlib")
 LATER = frozenset({"units", "similar", "towers"})  # each has tests of its own
@@ -182,6 +183,16 @@ def test_without_a_store(run):
     found = reasons(run, data=None)
     assert found["classes"] == "no store was given; --data FOLDER adds the accuracy of each class"
     assert found["data"] == "no store was given; --data FOLDER adds what is in its splits; the run was trained on data"
+
+
+def test_pictures_without_labels(tmp_path):
+    """A split of which no class is known has no errors to tell; the rest of the report is there, and the training's own tests."""
+    run = make_run(tmp_path)
+    images = [np.full((256, 256, 3), 40 * index, np.uint8) for index in range(3)]
+    write_store(run.data / "test", images, [0, -1, -1], CLASSES, format="jpeg", words=list(WORDS))
+    found = reasons(run, split="test", without=LATER - {"similar"})
+    assert {found[key] for key in ("classes", "confusions", "answers")} == {f"{run.data / 'test'} has pictures without labels"}
+    assert not found.keys() & {"results", "similar", "data", "glance"}
 
 
 def test_sections_can_be_left_out(run):
@@ -359,7 +370,7 @@ def test_command_writes_one_file(run, tmp_path):
         (["first", "--without", "everything"], 2, "expected some of glance, curves"),
         (["first", "--data", "nowhere"], 1, "error: nowhere does not exist"),
         (["first", "--data", "DATA", "--split", "test"], 1, "has no split test, only val"),
-        (["first", "--data", "DATA", "--split", "val,test"], 2, "expected one split"),
+        (["first", "--data", "DATA", "--split", "val,test"], 2, "expected one of train, val, test"),
     ],
 )
 def test_wrong_usage(run, tmp_path, arguments, code, said):

@@ -7,6 +7,7 @@ import typer
 
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.options import (
+    SPLITS,
     BatchSizeOption,
     CropsOption,
     DebugOption,
@@ -34,7 +35,7 @@ def _check_sections(value: str | None) -> str | None:
 
 def _check_split(value: str) -> str:
     if "," in value:
-        raise typer.BadParameter(f"{value!r}, expected one split")
+        raise typer.BadParameter(f"{value!r}, expected one of {', '.join(SPLITS)}")
     return check_splits(value)
 
 

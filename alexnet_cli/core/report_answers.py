@@ -59,7 +59,7 @@ def _asked(sources: Sources, what: str) -> "Assessment | Absent":
     """Return the weights' answers, or why there are none. what: that they would tell."""
     if sources.weights is None:
         return Absent(sources.no_weights)
-    return sources.assessment or Absent(f"{NO_STORE} {what}")
+    return sources.assessment or Absent(sources.unlabelled or f"{NO_STORE} {what}")
 
 
 # Results ---------------------------------------------------------------------------------------------------------------------

@@ -50,7 +50,8 @@ class ReportOptions:
 class Sources:
     """What was read. begun: recipe.toml's table [run]. rows: of the log. weights: None with the reason why in `no_weights`.
 
-    store: the split, None without data. assessment: what the weights answer about it, None where no section needs it.
+    store: the split, None without data. assessment: what the weights answer about it, None where no section needs it and where it
+    has pictures without labels, which `unlabelled` says then.
     """
 
     options: ReportOptions
@@ -61,6 +62,7 @@ class Sources:
     no_weights: str = ""
     store: Store | None = None
     assessment: "Assessment | None" = None
+    unlabelled: str = ""
     reporter: Reporter = field(default_factory=Reporter)
 
     @cached_property
@@ -95,9 +97,11 @@ def read_sources(options: ReportOptions, *, answers: bool, reporter: Reporter) -
     begun = saved.pop("run", {})
     store = open_store(options.data, options.split, sequential=True) if options.data else None
     weights, reason = _weights(options.folder)
-    assessment = _assess(options, weights, reporter) if answers and store is not None and weights is not None else None
+    unlabelled = f"{store.folder} has pictures without labels" if store is not None and not store.is_labelled else ""
+    asked = answers and store is not None and not unlabelled and weights is not None
+    assessment = _assess(options, weights, reporter) if asked else None
     rows = tuple(read_rows(options.folder.metrics))
-    return Sources(options, Recipe.from_dict(saved), begun, rows, weights, reason, store, assessment, reporter)
+    return Sources(options, Recipe.from_dict(saved), begun, rows, weights, reason, store, assessment, unlabelled, reporter)
 
 
 def _weights(folder: RunFolder) -> "tuple[Weights | None, str]":
@@ -109,10 +113,10 @@ def _weights(folder: RunFolder) -> "tuple[Weights | None, str]":
         return None, error.message
 
 
-def _assess(options: ReportOptions, weights: "Weights", reporter: Reporter) -> "Assessment | None":
+def _assess(options: ReportOptions, weights: "Weights | None", reporter: Reporter) -> "Assessment | None":
     from alexnet_cli.core.assess import AssessOptions, assess
 
-    assert weights.path is not None and options.data is not None
+    assert weights is not None and weights.path is not None and options.data is not None
     return assess(
         AssessOptions(
             weights=(weights.path,),
