@@ -250,6 +250,16 @@ def test_hostile_queries(place):
     assert (code, out) == (1, "") and "none/train has no picture" in err
 
 
+def test_class_names_cannot_write_to_the_terminal(place):
+    """What a class's name holds of line breaks and escapes is spelled out, in one line."""
+    names = ["a\nb\x1b[31mred", "\x9bleft", "plain"]
+    jpegs = [saved(photo(256, 256, seed), "JPEG") for seed in range(3)]
+    write_store(place / "odd" / "train", jpegs, [0, 1, 2], names, format="jpeg", words=names)
+    photo(40, 30).save(place / "good.png")
+    code, out, _ = run("similar", "good.png", "--data", "odd")
+    assert code == 0 and len(out.splitlines()) == 4 and all(line.isprintable() for line in out.splitlines())
+
+
 @pytest.mark.parametrize("arguments", [[], ["x.jpg", "--json", "--csv"], ["-", "--files-from", "-"], ["x.jpg", "--out", "x.gif"]])
 def test_what_cannot_be_meant(place, arguments):
     """Options that contradict each other are wrong usage."""
