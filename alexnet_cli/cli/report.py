@@ -39,6 +39,18 @@ def _check_split(value: str) -> str:
     return check_splits(value)
 
 
+WithoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--without",
+        metavar="SECTIONS",
+        help=f"Sections to leave out, with commas between: {', '.join(TITLES)}.",
+        callback=_check_sections,
+        show_default="none",
+    ),
+]
+
+
 def report(
     run: Annotated[
         str | None, typer.Argument(metavar="RUN", help="Name or folder of a run.", show_default="the newest run")
@@ -53,16 +65,7 @@ def report(
     ] = "val",
     crops: CropsOption = None,
     units: Annotated[int, typer.Option("--units", min=1, help="Units of each layer to show.")] = UNITS,
-    without: Annotated[
-        str | None,
-        typer.Option(
-            "--without",
-            metavar="SECTIONS",
-            help=f"Sections to leave out, with commas between: {', '.join(TITLES)}.",
-            callback=_check_sections,
-            show_default="none",
-        ),
-    ] = None,
+    without: WithoutOption = None,
     runs: RunsOption = Path("runs"),
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.AUTO,
