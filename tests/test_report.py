@@ -388,3 +388,12 @@ def test_damaged_log(tmp_path):
     run.folder.metrics.write_text(json.dumps(ROWS[0]) + "\nrubbish\n")
     result = CliRunner().invoke(app, ["report", str(run.folder.path), "--out", str(tmp_path / "report.html")])
     assert result.exit_code == 1 and "line 2 of" in result.output
+
+
+@pytest.mark.parametrize("changes", [{"loss": None}, {"epoch": "two"}, {"step": True}])
+def test_log_without_its_numbers(tmp_path, changes):
+    """A row without a number that rows of its kind have is named, with what stands in its place."""
+    run = make_run(tmp_path, rows=[ROWS[0], {**ROWS[1], **changes}], with_weights=False)
+    result = CliRunner().invoke(app, ["report", str(run.folder.path), "--out", str(tmp_path / "report.html")])
+    ((name, value),) = changes.items()
+    assert result.exit_code == 1 and f"a row of kind step whose {name} is {value!r}" in " ".join(result.output.split())
