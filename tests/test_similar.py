@@ -213,6 +213,22 @@ def test_damaged_features(place, counted):
     assert "is damaged in 1 of its blocks, the first at row 256: computed anew" in err
 
 
+def test_damaged_features_that_cannot_be_written(place, monkeypatch):
+    """Where the damaged features of a store cannot be mended in their place, whole ones are made in the cache, and kept there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    before = run("similar", "data/test", "--json")[1]
+    (path,) = (place / "data" / "train" / "features").glob("*.f16")
+    path.with_name(f".{path.name}.json.partial").mkdir()
+    content = bytearray(path.read_bytes())
+    content[9] ^= 0x40
+    path.write_bytes(content)
+    for _ in range(2):
+        assert run("similar", "data/test", "--json")[:2] == (0, before)
+    assert path.read_bytes() == content
+    (cached,) = (place / "cache" / "alexnet" / "features").glob("*/*.f16")
+    assert cached.stat().st_size == len(content)
+
+
 def test_layers_types_and_faiss(place):
     """Any layer and both types work; FAISS's index names the same pictures and says which it was."""
     pytest.importorskip("faiss")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_cli.core.batches import require_size, stored_batches
-from alexnet_cli.core.errors import StoreError
+from alexnet_cli.core.errors import AlexNetError, StoreError
 from alexnet_cli.core.faiss_index import FaissIndex
 from alexnet_cli.core.feature_files import narrowed
 from alexnet_cli.core.features import Features, feature_shape, last_hidden
@@ -24,7 +24,7 @@ from alexnet_cli.core.nearest import Found, measured, nearest
 from alexnet_cli.core.predict import Failure, Model
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.store import Store, record_key
-from alexnet_cli.core.stored_features import DamagedBlocksError, Key, find_features, identify
+from alexnet_cli.core.stored_features import DamagedBlocksError, Key, cached_features, find_features, identify
 
 AT_ONCE = 512  # queries for which the rows are gone through once
 # How far from a query, as a share of its length, it may itself lie: 0 but for last digits, which passes of other sizes change.
@@ -174,6 +174,13 @@ class Search:
             return work()
         except DamagedBlocksError as error:
             self._reporter.note(f"{error.message}: computed anew")
-            self.features.forget(error.blocks)
+            self._forget(error.blocks)
             self._complete()
             return work()
+
+    def _forget(self, blocks: list[int]) -> None:
+        """Have blocks done again: in the cache, where the features cannot be written."""
+        try:
+            self.features.forget(blocks)
+        except AlexNetError:
+            self.features = cached_features(self.store, self.features.key, self._reporter)
