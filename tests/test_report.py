@@ -82,14 +82,14 @@ def test_results_by_hand(page):
 
 @pytest.mark.parametrize("with_store", [True, False])
 def test_best_of_several_epochs_is_said_to_look_better(run, tmp_path, with_store):
-    """Errors on the pictures that chose the weights are said to be too low; after one test, or by the last weights, nothing is."""
+    """Errors on the pictures that chose the best epoch are said to be too low; not after one test, nor of the last weights."""
     one = make_run(tmp_path, rows=ROWS[:4])
     last = make_run(tmp_path / "last")
     last.folder.best.rename(last.folder.last)
     found = []
     for chosen in (run, one, last):
         found.append(page_of(chosen, data=chosen.data if with_store else None).section("results").text)
-    assert ["best of 2 epochs by these validation pictures" in text for text in found] == [True, False, False]
+    assert ["The best of 2 epochs was chosen by these" in text for text in found] == [True, False, not with_store]
 
 
 def test_classes_by_hand(page):
@@ -370,6 +370,7 @@ def test_command_writes_one_file(run, tmp_path):
         (["first", "--without", "everything"], 2, "expected some of glance, curves"),
         (["first", "--data", "nowhere"], 1, "error: nowhere does not exist"),
         (["first", "--data", "DATA", "--split", "test"], 1, "has no split test, only val"),
+        (["first", "--data", "DATA", "--split", "first"], 2, "expected one of train, val, test"),
         (["first", "--data", "DATA", "--split", "val,test"], 2, "expected one of train, val, test"),
     ],
 )

@@ -18,7 +18,6 @@ from alexnet_cli.cli.options import (
     QuietOption,
     RunsOption,
     WorkersOption,
-    check_splits,
 )
 from alexnet_cli.cli.render import size
 from alexnet_cli.core.files import require_place
@@ -34,9 +33,10 @@ def _check_sections(value: str | None) -> str | None:
 
 
 def _check_split(value: str) -> str:
-    if "," in value:
+    name = "val" if value == "validation" else value
+    if name not in SPLITS:
         raise typer.BadParameter(f"{value!r}, expected one of {', '.join(SPLITS)}")
-    return check_splits(value)
+    return name
 
 
 WithoutOption = Annotated[

@@ -111,14 +111,13 @@ def _logged_row(kind: str, row: dict[str, Any]) -> tuple[str, ...]:
 def _chosen(sources: Sources) -> list[Text]:
     """Say that the best of several epochs looks better on the pictures that it was chosen by than on others."""
     tests = sum(row.get("val_top1_error") is not None for row in sources.epochs)
-    others = sources.assessment is not None and sources.options.split != "val"
-    last = sources.weights is not None and sources.weights.path is not None and sources.weights.path.stem != "best"
-    if tests < 2 or others or last:
+    asked, weights = sources.assessment is not None, sources.weights
+    if tests < 2 or (asked and (sources.options.split != "val" or weights is None or weights.path != sources.options.folder.best)):
         return []
     return [
         Text(
-            f"The weights are the best of {tests} epochs by these validation pictures, which makes their errors rather too low:"
-            " pictures by which nothing was chosen, as of a split test, tell the errors on new ones."
+            f"The best of {tests} epochs was chosen by these validation pictures, which makes its errors rather too low: pictures"
+            " by which nothing was chosen, as of a split test, tell the errors on new ones."
         )
     ]
 

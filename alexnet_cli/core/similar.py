@@ -5,7 +5,6 @@ Legend: Q queries, U values.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from math import prod
 from typing import TypeVar
@@ -110,15 +109,21 @@ class Search:
         # Rounded like the rows, so that a picture is at distance 0 from itself.
         rounded = [narrowed(query.values.reshape(-1), self.features.key.dtype, self.layer) for query in queries]
         queries_QU = np.stack(rounded).astype(np.float32)
-        copies = COPIES * exclude_self
-        while True:
-            found = self._with_whole_rows(partial(self._nearest, queries_QU, top + copies))
-            neighbours = [self._neighbours(query_U, *one, exclude_self) for query_U, one in zip(queries_QU, found, strict=True)]
-            if top + copies >= self.features.count or min(map(len, neighbours)) >= top:
-                break
-            copies *= 8
-        for query, kept in zip(queries, neighbours, strict=True):
-            yield Similar(query.path, tuple(kept[:top]), query.truth, self._words(query.truth), query.image)
+        around = self._around(queries_QU, top, exclude_self, COPIES)
+        for query, neighbours in zip(queries, around, strict=True):
+            yield Similar(query.path, tuple(neighbours), query.truth, self._words(query.truth), query.image)
+
+    def _around(self, queries_QU: NDArray[np.float32], top: int, exclude_self: bool, copies: int) -> list[list[Neighbour]]:
+        """Return the nearest to each query. copies: of it that are reckoned with where they are left out; more if too few stay."""
+        wanted = top + copies * exclude_self
+        found = self._with_whole_rows(lambda: self._nearest(queries_QU, wanted))
+        around = [self._neighbours(query_U, *one, exclude_self)[:top] for query_U, one in zip(queries_QU, found, strict=True)]
+        if exclude_self and wanted < self.features.count:
+            short = [index for index, neighbours in enumerate(around) if len(neighbours) < top]
+            again = self._around(queries_QU[short], top, exclude_self, 8 * copies) if short else []
+            for index, neighbours in zip(short, again, strict=True):
+                around[index] = neighbours
+        return around
 
     def _neighbours(
         self, query_U: NDArray[np.float32], records: NDArray[np.int64], distances: NDArray[np.float64], exclude_self: bool
