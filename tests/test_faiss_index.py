@@ -1,3 +1,6 @@
+import json
+import zlib
+
 import numpy as np
 import pytest
 
@@ -46,11 +49,46 @@ def test_flat_is_exact(dtype, rows, tmp_path):
     np.testing.assert_allclose([one for _, one in found], distances)
 
 
-def test_lists_are_kept_and_bound_to_the_rows(rows, tmp_path, monkeypatch):
+@pytest.fixture
+def few_lists(monkeypatch) -> None:
+    """Lists from 1,000 rows on, 32 of them, of which 8 are looked into."""
+    for name, value in (("FEWEST", 1000), ("LISTS", 32), ("PROBED", 8)):
+        monkeypatch.setattr(faiss_index, name, value)
+
+
+@pytest.mark.usefixtures("few_lists")
+def test_as_many_as_asked_for(rows, tmp_path):
+    """Where the lists that are looked into hold too few, all are; the next search looks into few again."""
+    import faiss
+
+    index = FaissIndex(filled(tmp_path, rows), Reporter())
+    everything = index.candidates(rows[:3], COUNT)
+    assert [sorted(one) for one in everything.tolist()] == [list(range(COUNT))] * 3
+    assert faiss.extract_index_ivf(index._index).nprobe == 8
+
+
+@pytest.mark.usefixtures("few_lists")
+def test_an_index_that_cannot_be_kept_is_used(rows, tmp_path):
+    """With a folder in its place the index answers all the same, and a warning says that it is not kept."""
+    features, notes = filled(tmp_path, rows), Notes()
+    (tmp_path / f"{features.path.name}.faiss").mkdir()
+    assert 7 in FaissIndex(features, notes).candidates(rows[7:8], 6)
+    assert "Is a directory: the index is used, and not kept" in notes.notes[-1]
+
+
+@pytest.mark.usefixtures("few_lists")
+def test_an_index_of_another_version_is_made_anew(rows, tmp_path):
+    """What is whole but FAISS cannot read is replaced."""
+    features, notes = filled(tmp_path, rows), Notes()
+    path, content = tmp_path / f"{features.path.name}.faiss", b"Ix99" + bytes(200)
+    path.write_bytes(json.dumps({"of": features.digest(), "crc32": zlib.crc32(content)}).encode() + b"\n" + content)
+    assert 7 in FaissIndex(features, notes).candidates(rows[7:8], 6)
+    assert len(notes.notes) == 1 and path.stat().st_size > 10_000
+
+
+@pytest.mark.usefixtures("few_lists")
+def test_lists_are_kept_and_bound_to_the_rows(rows, tmp_path):
     """Above FEWEST rows an index is made once and kept; a damaged one, and one of other rows, is made anew; it finds nearly all."""
-    monkeypatch.setattr(faiss_index, "FEWEST", 1000)
-    monkeypatch.setattr(faiss_index, "LISTS", 32)
-    monkeypatch.setattr(faiss_index, "PROBED", 8)
     features, notes = filled(tmp_path, rows), Notes()
     index = FaissIndex(features, notes)
     path = tmp_path / f"{features.path.name}.faiss"

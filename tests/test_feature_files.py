@@ -110,6 +110,44 @@ def test_nothing_remains_of_a_failure(ending, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["npy", "npz", "safetensors", "parquet"])
+def test_one_writer_at_a_time(ending, tmp_path):
+    """A second writer of the same files is refused while the first one writes, which is not disturbed; then it may."""
+    path = tmp_path / f"f.{ending}"
+
+    def disturbed() -> Iterator[Row]:
+        for row in rows():
+            with pytest.raises(AlexNetError, match=r"another process writes .*f\.npy"):
+                write_features(tmp_path / "f.npy", rows(1), ABOUT)
+            yield row
+
+    assert write_features(path, disturbed(), ABOUT) == 4
+    alone = tmp_path / "alone"
+    write_features(alone / path.name, rows(), ABOUT)
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir() if one != alone} == {
+        one.name: one.read_bytes() for one in alone.iterdir()
+    }
+    assert write_features(path, rows(1), ABOUT) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite(dtype, value, tmp_path):
+    """Numbers that are none are refused, in the wider type too, and not taken for values beyond float16."""
+    row = Row("a", "", "", np.array([1, value] * 6, np.float32))
+    with pytest.raises(AlexNetError, match="conv5 has values that are not finite"):
+        write_features(tmp_path / "f.npy", iter([row]), replace(ABOUT, dtype=dtype))
+
+
+def test_weights_whose_name_is_no_utf8(tmp_path):
+    """The safetensors package reads a file that was made by weights in a folder of any name."""
+    path = tmp_path / "f.safetensors"
+    write_features(path, rows(), replace(ABOUT, weights="r\udcff/w.safetensors"))
+    with safe_open(path, framework="numpy") as file:
+        assert file.metadata()["weights"] == "r\ufffd/w.safetensors"
+        assert file.get_tensor("features").tolist() == EXPECTED.tolist()
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "safetensors", "parquet"])
 def test_full_disk(ending, small_disk):
     """A disk that fills up is an error of one line; nothing remains."""
     noise = np.random.default_rng(0).standard_normal(1 << 16, dtype=np.float32)
@@ -127,3 +165,6 @@ def test_places_that_cannot_be_written(tmp_path):
     require_writable_features(tmp_path / "f.npz", "float32")
     with pytest.raises(AlexNetError, match=r"cannot write .*f\.csv: Is a directory"):
         require_writable_features(tmp_path / "f.npy", "float32")
+    require_writable_features(tmp_path / "g.npz", "float32", str(tmp_path / "g.csv"))
+    with pytest.raises(AlexNetError, match=r"g\.csv, which names the pictures, would be overwritten"):
+        require_writable_features(tmp_path / "g.npy", "float32", str(tmp_path / "." / "g.csv"))

@@ -53,8 +53,24 @@ def test_near_duplicates_far_from_zero():
     rows[np.arange(50), np.arange(50)] += generator.permutation(50).astype(np.float32) / 8  # |x|^2 is 6e7, the distances below 7
     expected, _ = brute_force(rows, base[None].astype(np.float64), 6)
     ((records, distances),) = nearest(Blocks(rows, 16), base[None], 6)
-    np.testing.assert_array_equal(records[:3], expected[0, :3])
-    np.testing.assert_allclose(distances[:3], [0, 1 / 8, 2 / 8])
+    np.testing.assert_array_equal(records, expected[0])
+    np.testing.assert_allclose(distances, np.arange(6) / 8)
+
+
+@pytest.mark.parametrize("size", [64, 2000])
+def test_many_near_duplicates(size):
+    """Of a thousand rows that float32's sums cannot tell apart, as frames of a film, the nearest are named."""
+    generator = np.random.default_rng(3)
+    rows = generator.standard_normal((1500, 512)).astype(np.float32) * 100
+    rows[200:1200] = 100
+    steps = generator.permutation(1000).astype(np.float32) / 4096
+    rows[np.arange(200, 1200), generator.integers(512, size=1000)] += steps  # |x|^2 is 5e6, the squared distances below 0.06
+    queries = np.stack([rows[0], np.full(512, 100, np.float32), rows[1300]])
+    found = nearest(Blocks(rows, size), queries, 6)
+    order = 200 + np.argsort(steps)[:6]
+    expected, _ = brute_force(rows, queries[[0, 2]].astype(np.float64), 6)
+    np.testing.assert_array_equal([records for records, _ in found], [expected[0], order, expected[1]])
+    np.testing.assert_allclose(found[1][1], np.arange(6) / 4096)
 
 
 def test_of_equals_the_first():

@@ -20,7 +20,8 @@ from alexnet_cli.core.report_parts import TITLES, Absent, Report, Section
 from alexnet_cli.core.report_sources import ReportOptions
 from tests.html_pages import Page, require_sound
 from tests.networks import narrow_small
-from tests.runs import HOSTILE, LABELS, PROBABILITIES, ROWS, Run, known_weights, make_run
+from tests.runs import CLASSES, HOSTILE, LABELS, PROBABILITIES, ROWS, WORDS, Run, known_weights, make_run
+from tests.stores import write_store
 
 pytest.importorskip("matplotlib")
 LATER = frozenset({"units", "similar", "towers"})  # each has tests of its own
@@ -77,6 +78,18 @@ def test_results_by_hand(page):
     loss = sum(-math.log(PROBABILITIES[label]) for label in LABELS) / len(LABELS)
     assert table[1] == ["this run", "50.00 % (18.8 to 81.2)", "0.00 % (0.0 to 39.0)", f"{loss:.4f}"]
     assert "40.7 % top-1 and 18.2 % top-5" in page.section("results").text
+
+
+@pytest.mark.parametrize("with_store", [True, False])
+def test_best_of_several_epochs_is_said_to_look_better(run, tmp_path, with_store):
+    """Errors on the pictures that chose the best epoch are said to be too low; not after one test, nor of the last weights."""
+    one = make_run(tmp_path, rows=ROWS[:4])
+    last = make_run(tmp_path / "last")
+    last.folder.best.rename(last.folder.last)
+    found = []
+    for chosen in (run, one, last):
+        found.append(page_of(chosen, data=chosen.data if with_store else None).section("results").text)
+    assert ["The best of 2 epochs was chosen by these" in text for text in found] == [True, False, not with_store]
 
 
 def test_classes_by_hand(page):
@@ -170,6 +183,16 @@ def test_without_a_store(run):
     found = reasons(run, data=None)
     assert found["classes"] == "no store was given; --data FOLDER adds the accuracy of each class"
     assert found["data"] == "no store was given; --data FOLDER adds what is in its splits; the run was trained on data"
+
+
+def test_pictures_without_labels(tmp_path):
+    """A split of which no class is known has no errors to tell; the rest of the report is there, and the training's own tests."""
+    run = make_run(tmp_path)
+    images = [np.full((256, 256, 3), 40 * index, np.uint8) for index in range(3)]
+    write_store(run.data / "test", images, [0, -1, -1], CLASSES, format="jpeg", words=list(WORDS))
+    found = reasons(run, split="test", without=LATER - {"similar"})
+    assert {found[key] for key in ("classes", "confusions", "answers")} == {f"{run.data / 'test'} has pictures without labels"}
+    assert not found.keys() & {"results", "similar", "data", "glance"}
 
 
 def test_sections_can_be_left_out(run):
@@ -279,6 +302,20 @@ def test_colour_of_the_towers(run):
     assert [row[3] for row in rows] == [f"{np.median(half):.3f}" for half in np.split(shares, 2)]
 
 
+def test_colour_over_the_epochs(tmp_path):
+    """With kernels of the epochs a second drawing stands beside the first; one that cannot be read is told, and the first stays."""
+    run = make_run(tmp_path)
+    assert page_of(run, without=LATER - {"towers"}).section("towers").text.count("has no kernels of its epochs") == 1
+    for epoch in range(3):
+        keep_kernels(run.folder, known_weights().recipe, known_weights().tensors, epoch, 4 * epoch)
+    page = page_of(run, data=None, without=LATER - {"towers"})
+    assert [one.tag for one in page.within(page.section("towers"), "svg")] == ["svg"] * 2
+    (run.folder.kernels / "epoch-0001.safetensors").write_bytes(b"")
+    page = page_of(run, data=None, without=LATER - {"towers"})
+    assert len(list(page.within(page.section("towers"), "svg"))) == 1
+    assert "epoch-0001.safetensors" in page.section("towers").text
+
+
 def test_units_of_every_layer_but_the_first(tmp_path):
     """Two units of each layer, the first and the last, are shown; those of the last layer are called by their classes."""
     recipe = replace(tiny(), channels=(8, 6, 4, 4))
@@ -333,7 +370,8 @@ def test_command_writes_one_file(run, tmp_path):
         (["first", "--without", "everything"], 2, "expected some of glance, curves"),
         (["first", "--data", "nowhere"], 1, "error: nowhere does not exist"),
         (["first", "--data", "DATA", "--split", "test"], 1, "has no split test, only val"),
-        (["first", "--data", "DATA", "--split", "val,test"], 2, "expected one split"),
+        (["first", "--data", "DATA", "--split", "first"], 2, "expected one of train, val, test"),
+        (["first", "--data", "DATA", "--split", "val,test"], 2, "expected one of train, val, test"),
     ],
 )
 def test_wrong_usage(run, tmp_path, arguments, code, said):
@@ -351,3 +389,12 @@ def test_damaged_log(tmp_path):
     run.folder.metrics.write_text(json.dumps(ROWS[0]) + "\nrubbish\n")
     result = CliRunner().invoke(app, ["report", str(run.folder.path), "--out", str(tmp_path / "report.html")])
     assert result.exit_code == 1 and "line 2 of" in result.output
+
+
+@pytest.mark.parametrize("changes", [{"loss": None}, {"epoch": "two"}, {"step": True}])
+def test_log_without_its_numbers(tmp_path, changes):
+    """A row without a number that rows of its kind have is named, with what stands in its place."""
+    run = make_run(tmp_path, rows=[ROWS[0], {**ROWS[1], **changes}], with_weights=False)
+    result = CliRunner().invoke(app, ["report", str(run.folder.path), "--out", str(tmp_path / "report.html")])
+    ((name, value),) = changes.items()
+    assert result.exit_code == 1 and f"a row of kind step whose {name} is {value!r}" in " ".join(result.output.split())

@@ -134,6 +134,17 @@ def test_the_query_itself(place):
     assert all(one["neighbours"][0]["is_query"] for one in itself)
 
 
+def test_many_copies_of_the_query(place):
+    """Without itself a query has as many neighbours as asked for, also where the store holds more copies of it than expected."""
+    copy = saved(Image.fromarray(squares(256, 256, 0)), "JPEG", quality=85)
+    others = [saved(Image.fromarray(squares(256, 256, seed)), "JPEG", quality=85) for seed in range(1, 9)]
+    write_store(place / "copies" / "train", [*others[:4], *[copy] * 60, *others[4:]], [0] * 68, CLASSES, format="jpeg")
+    (place / "query.jpg").write_bytes(copy)
+    found = run("similar", "query.jpg", "--data", "copies", "--json", "--exclude-self", "--top", "7")[1]
+    records = [one["record"] for one in json.loads(found)[0]["neighbours"]]
+    assert len(records) == 7 and set(records) < {0, 1, 2, 3, 64, 65, 66, 67}
+
+
 def test_a_network_that_sees_nothing(place):
     """Where all values are zero, no picture is taken for the query itself, and of equally far ones the first are named."""
     weights = tiny_weights()
@@ -202,6 +213,22 @@ def test_damaged_features(place, counted):
     assert "is damaged in 1 of its blocks, the first at row 256: computed anew" in err
 
 
+def test_damaged_features_that_cannot_be_written(place, monkeypatch):
+    """Where the damaged features of a store cannot be mended in their place, whole ones are made in the cache, and kept there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    before = run("similar", "data/test", "--json")[1]
+    (path,) = (place / "data" / "train" / "features").glob("*.f16")
+    path.with_name(f".{path.name}.json.partial").mkdir()
+    content = bytearray(path.read_bytes())
+    content[9] ^= 0x40
+    path.write_bytes(content)
+    for _ in range(2):
+        assert run("similar", "data/test", "--json")[:2] == (0, before)
+    assert path.read_bytes() == content
+    (cached,) = (place / "cache" / "alexnet" / "features").glob("*/*.f16")
+    assert cached.stat().st_size == len(content)
+
+
 def test_layers_types_and_faiss(place):
     """Any layer and both types work; FAISS's index names the same pictures and says which it was."""
     pytest.importorskip("faiss")
@@ -237,6 +264,16 @@ def test_hostile_queries(place):
     write_store(place / "none" / "train", [], [], CLASSES)
     code, out, err = run("similar", "good.png", "--data", "none")
     assert (code, out) == (1, "") and "none/train has no picture" in err
+
+
+def test_class_names_cannot_write_to_the_terminal(place):
+    """What a class's name holds of line breaks and escapes is spelled out, in one line."""
+    names = ["a\nb\x1b[31mred", "\x9bleft", "plain"]
+    jpegs = [saved(photo(256, 256, seed), "JPEG") for seed in range(3)]
+    write_store(place / "odd" / "train", jpegs, [0, 1, 2], names, format="jpeg", words=names)
+    photo(40, 30).save(place / "good.png")
+    code, out, _ = run("similar", "good.png", "--data", "odd")
+    assert code == 0 and len(out.splitlines()) == 4 and all(line.isprintable() for line in out.splitlines())
 
 
 @pytest.mark.parametrize("arguments", [[], ["x.jpg", "--json", "--csv"], ["-", "--files-from", "-"], ["x.jpg", "--out", "x.gif"]])

@@ -30,6 +30,12 @@ def test_grey_has_no_colour():
     assert colour_shares(grey(0, 5)) == pytest.approx(np.zeros(5), abs=1e-12)
 
 
+def test_grey_towers_are_equal():
+    """What rounding leaves of grey kernels is no colour to rank them by: where all are grey, every pair is equal."""
+    found = measure(grey(1, 96), original()).of_all
+    assert (found.a.upper_quartile, found.b.upper_quartile, found.b_above_a, found.p) == (0, 0, 0.5, 1)
+
+
 def test_opponent_colours_have_nothing_else():
     """Red against green, or yellow against blue, which sum to zero at every place: 1."""
     kernels = np.zeros((2, 3, 4, 4), np.float32)
@@ -149,7 +155,7 @@ def test_random_towers_are_not():
 def test_unlearned_kernels_are_told_apart():
     """Kernels that stayed noise make towers alike that are not: without them the difference is whole."""
     kernels = noise(5)
-    kernels[:8], kernels[48:56] = grey(1, 8), noise(2, 8, 0.1)
+    kernels[:8], kernels[48:56] = grey(1, 8) + noise(3, 8, 0.001), noise(2, 8, 0.1)
     found = measure(kernels, original())
     assert np.flatnonzero(found.learned_N).tolist() == [*range(8), *range(48, 56)]
     assert found.of_learned is not None and found.of_learned.b_above_a == 1

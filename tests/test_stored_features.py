@@ -29,6 +29,10 @@ class Notes(Reporter):
         """Keep a line."""
         self.notes.append(text)
 
+    def warn(self, text: str) -> None:
+        """Keep a line."""
+        self.notes.append(text)
+
 
 def key(**changes: object) -> Key:
     """A key of a small store."""

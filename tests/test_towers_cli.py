@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from alexnet_cli.cli.app import app
+from alexnet_cli.cli.towers import _names
 from alexnet_cli.core.checkpoint import Weights, save_weights
 from alexnet_cli.core.config import write_config
 from alexnet_cli.core.model import AlexNet
@@ -133,7 +134,7 @@ def test_bgr_and_other_pixels_change_nothing(tmp_path):
         save(tmp_path / "rgb.safetensors", planted("b")),
         save(tmp_path / "bgr.safetensors", planted("b")[:, ::-1].copy(), other),
     ]
-    found = json.loads(towers(*paths, "--out", tmp_path / "t.png", "--json").stdout)["networks"]
+    found = [json.loads(towers(path, "--out", tmp_path / "t.png", "--json").stdout)["networks"][0] for path in paths]
     assert found[0]["shares"]["a"] == pytest.approx(found[1]["shares"]["a"]) and found[0]["p"] == found[1]["p"]
 
 
@@ -159,12 +160,38 @@ def test_one_tower_is_refused(tmp_path, recipe):
 
 
 def test_a_network_counts_once(tmp_path):
-    """The same file twice, under two names, is refused: it is no second run."""
+    """The same file twice, a link to it and a copy of it are refused: they are no second network."""
     pytest.importorskip("matplotlib")
     path = save(tmp_path / "net.safetensors", planted("b"))
     (tmp_path / "link.safetensors").symlink_to(path)
-    result = towers(path, tmp_path / "link.safetensors", "--out", tmp_path / "t.png", code=1)
-    assert "is given twice: it would count as two networks" in result.stderr
+    (tmp_path / "copy.safetensors").write_bytes(path.read_bytes())
+    for other, said in (
+        (path, "is given twice"),
+        (tmp_path / "link.safetensors", "has the same kernels as"),
+        (tmp_path / "copy.safetensors", "has the same kernels as"),
+    ):
+        result = towers(path, other, "--out", tmp_path / "t.png", code=1)
+        assert f"error: {other} {said}" in result.stderr and "it would count as two networks" in result.stderr
+    assert not (tmp_path / "t.png").exists()
+
+
+def test_best_and_last_of_a_run_are_warned_of(tmp_path):
+    """Two times of one training are measured, with a warning; the best of two trainings are two networks."""
+    pytest.importorskip("matplotlib")
+    paths = [
+        save(tmp_path / name, planted("b", learned)) for name, learned in (("x/best.safetensors", 40), ("x/last.safetensors", 44))
+    ]
+    other = save(tmp_path / "y" / "best.safetensors", planted("a"))
+    assert "of run x are one network at different times" in towers(*paths, "--out", tmp_path / "t.png").stderr
+    assert "one network" not in towers(paths[0], other, "--out", tmp_path / "t.png").stderr
+
+
+def test_networks_are_told_apart(tmp_path):
+    """Columns have the shortest names that differ: file or run, with the folder before it, or the whole path."""
+    best, last, copy = (tmp_path / name for name in ("x/best.safetensors", "x/last.safetensors", "z/x/best.safetensors"))
+    assert _names([best, tmp_path / "y" / "best.safetensors", tmp_path / "net.safetensors"]) == ["x", "y", "net"]
+    assert _names([best, last]) == ["x/best.safetensors", "x/last.safetensors"]
+    assert _names([best, copy]) == [str(best), str(copy)]
 
 
 def test_wrong_usage(tmp_path):

@@ -78,7 +78,7 @@ def features(
     with running(quiet=quiet, debug=debug) as reporter:
         from alexnet_cli.core.feature_files import require_writable_features, write_features
 
-        require_writable_features(out, dtype.value)
+        require_writable_features(out, dtype.value, files_from)
         model = load_model(bring(weights, runs, reporter, yes=yes), runs, device, precision, reporter)
         crops = 10 if views is Views.TEN else 1
         about = _about(model, layer, crops, dtype)

@@ -7,6 +7,7 @@ import typer
 
 from alexnet_cli.cli.command import running
 from alexnet_cli.cli.options import (
+    SPLITS,
     BatchSizeOption,
     CropsOption,
     DebugOption,
@@ -17,7 +18,6 @@ from alexnet_cli.cli.options import (
     QuietOption,
     RunsOption,
     WorkersOption,
-    check_splits,
 )
 from alexnet_cli.cli.render import size
 from alexnet_cli.core.files import require_place
@@ -33,9 +33,22 @@ def _check_sections(value: str | None) -> str | None:
 
 
 def _check_split(value: str) -> str:
-    if "," in value:
-        raise typer.BadParameter(f"{value!r}, expected one split")
-    return check_splits(value)
+    name = "val" if value == "validation" else value
+    if name not in SPLITS:
+        raise typer.BadParameter(f"{value!r}, expected one of {', '.join(SPLITS)}")
+    return name
+
+
+WithoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--without",
+        metavar="SECTIONS",
+        help=f"Sections to leave out, with commas between: {', '.join(TITLES)}.",
+        callback=_check_sections,
+        show_default="none",
+    ),
+]
 
 
 def report(
@@ -52,16 +65,7 @@ def report(
     ] = "val",
     crops: CropsOption = None,
     units: Annotated[int, typer.Option("--units", min=1, help="Units of each layer to show.")] = UNITS,
-    without: Annotated[
-        str | None,
-        typer.Option(
-            "--without",
-            metavar="SECTIONS",
-            help=f"Sections to leave out, with commas between: {', '.join(TITLES)}.",
-            callback=_check_sections,
-            show_default="none",
-        ),
-    ] = None,
+    without: WithoutOption = None,
     runs: RunsOption = Path("runs"),
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.AUTO,

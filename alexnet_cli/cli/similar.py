@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -92,24 +92,12 @@ def similar(
 
         _refuse_what_is_missing(out, index)
         model = load_model(bring(weights, runs, reporter, yes=yes), runs, device, precision, reporter)
-        search = Search(
-            model,
-            _store(data, split, model.weights.recipe, reporter),
-            layer=layer,
-            dtype=dtype.value,
-            index=index.value,
-            batch_size=batch_size,
-            workers=workers,
-            reporter=reporter,
-        )
+        store = _store(data, split, model.weights.recipe, reporter)
+        passes: Any = {"batch_size": batch_size, "workers": workers}
+        search = Search(model, store, layer=layer, dtype=dtype.value, index=index.value, reporter=reporter, **passes)
         inputs = pictures_or_stores(queries or [], files_from, null, model, reporter)
-        described = model.features(
-            islice(with_truth(inputs, model) if truth is Truth.FOLDER else inputs, limit),
-            layer=search.layer,
-            batch_size=batch_size,
-            workers=workers,
-            num_images=SHOWN if out else 0,
-        )
+        asked = islice(with_truth(inputs, model) if truth is Truth.FOLDER else inputs, limit)
+        described = model.features(asked, layer=search.layer, num_images=SHOWN if out else 0, **passes)
         tally = Tally()
         found = tally.answers(search.answers(described, top=top, exclude_self=exclude_self))
         shown = _print(found, _printer(as_json, as_jsonl, as_csv)(form(search.kind)))

@@ -20,9 +20,9 @@ def form(index: str) -> Form:
 def _lines(similar: "Similar") -> Iterator[str]:
     yield printable(similar.path)
     for one in similar.neighbours:
-        named = one.name or "no class"
         identity = f" ({one.class_id})" if one.class_id != one.name else ""
-        yield f"  {one.distance:9.3f}  {printable(one.path)}  {named}{identity}{'  (the query itself)' * one.is_query}"
+        named = printable(f"{one.name or 'no class'}{identity}")
+        yield f"  {one.distance:9.3f}  {printable(one.path)}  {named}{'  (the query itself)' * one.is_query}"
 
 
 def _document_of(index: str) -> "Callable[[Similar], dict[str, Any]]":

@@ -74,9 +74,9 @@ def _given(arguments: Sequence[str] | None, runs: Path, reporter: Reporter, *, y
     paths = [resolve_weights(bring(name, runs, reporter, yes=yes), runs) for name in arguments or (None,)]
     for path in paths:
         reporter.note(f"weights: {path}")
-    twice = next((path for path in paths if [other.resolve() for other in paths].count(path.resolve()) > 1), None)
-    if twice:
-        raise AlexNetError(f"{twice} is given twice: it would count as two networks", hint="name each network once")
+    folders = [path.resolve().parent for path in paths if path.stem in WEIGHTS_NAMES]
+    for folder in sorted({folder for folder in folders if folders.count(folder) > 1}):
+        reporter.warn(f"several weights of run {folder.name} are one network at different times, yet each counts as a network")
     return paths
 
 
@@ -86,12 +86,14 @@ def _show_networks(paths: Sequence[Path], out: Path, as_json: bool) -> None:
     from alexnet_cli.core.specialisation import measure
     from alexnet_cli.core.specialisation_picture import DOTS_PER_INCH, draw_specialisation
 
-    found, kernels = [], None
+    found = []
+    seen: dict[bytes, Path] = {}
     for path in paths:
         weights = load_weights(path)
         kernels = _kernels(weights)
         found.append(measure(kernels, weights.recipe, str(path)))
-    drawn = list(zip(map(_short, paths), found, strict=True))
+        _refuse_twice(path, seen.setdefault(kernels.tobytes(), path))
+    drawn = list(zip(_names(paths), found, strict=True))
     save_figure(draw_specialisation(drawn, kernels if len(paths) == 1 else None), out, dpi=DOTS_PER_INCH)
     if as_json:
         return print_json(_document(paths, found, out))
@@ -104,8 +106,28 @@ def _kernels(weights: "Weights") -> "NDArray[np.float32]":
     return kernels[:, ::-1] if weights.recipe.channel_order == "bgr" else kernels
 
 
+def _refuse_twice(path: Path, first: Path) -> None:
+    """Raise AlexNetError for a path whose kernels are those of another one before it, be it by a copy or by a link."""
+    if path is not first:
+        what = f"{path} is given twice" if path == first else f"{path} has the same kernels as {first}"
+        raise AlexNetError(f"{what}: it would count as two networks", hint="name each network once")
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Return what networks are called in the picture: as short as tells them apart."""
+    for name in (_short, _with_folder):
+        names = list(map(name, paths))
+        if len(set(names)) == len(names):
+            return names
+    return list(map(str, paths))
+
+
 def _short(path: Path) -> str:
     return path.absolute().parent.name if path.stem in WEIGHTS_NAMES else path.stem
+
+
+def _with_folder(path: Path) -> str:
+    return f"{path.absolute().parent.name}/{path.name}"
 
 
 def _document(paths: Sequence[Path], found: "Sequence[Specialisation]", out: Path) -> dict[str, Any]:
@@ -215,7 +237,7 @@ def _show_run(run: str, runs: Path, out: Path, as_json: bool) -> None:
     folder = find_run(run, runs)
     recipe, _ = begun_with(folder)
     require_towers(recipe, f"run {folder.path}")
-    history = read_kernel_history(folder)
+    history = read_kernel_history(folder, recipe)
     found = [measure(kernels, recipe, f"epoch {epoch} of {folder.path}") for epoch, kernels in history]
     epochs, comparisons = [epoch for epoch, _ in history], [one.of_all for one in found]
     save_figure(draw_emergence(epochs, comparisons, folder.path.name), out, dpi=DOTS_PER_INCH)

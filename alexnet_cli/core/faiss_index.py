@@ -1,6 +1,6 @@
 """FAISS's indices over a store's features, kept beside them; the only file that imports faiss. It must not import torch.
 
-Up to FEWEST rows it is a flat index, exact, made anew each time, as that takes no longer than reading it. Above, the rows' 128
+Up to FEWEST rows it is a flat index of all, made anew each time, as that takes no longer than reading it. Above, the rows' 128
 principal components in lists by nearest of 512 centres, one byte each: 128 bytes a row; what it names is measured by the rows.
 """
 
@@ -33,7 +33,7 @@ def require_faiss() -> None:
 
 
 class FaissIndex:
-    """Names candidates for the nearest rows. kind: "faiss-flat", exact, or "faiss-ivf", nearly so."""
+    """Names candidates for the nearest rows. kind: "faiss-flat", among all rows, or "faiss-ivf", which may miss some."""
 
     def __init__(self, features: StoredFeatures, reporter: Reporter) -> None:
         require_faiss()
@@ -46,6 +46,10 @@ class FaissIndex:
         """Return numbers of rows for each query, int64 (Q, C), -1 where there are no more."""
         count = min(self._features.count, 10 * top + CANDIDATES)
         _, records_QC = self._index.search(np.ascontiguousarray(queries_QU, np.float32), count)
+        if not self._flat and (records_QC[:, : min(top, self._features.count)] < 0).any():  # more than the lists looked into hold
+            _set_probed(self._index, LISTS)
+            _, records_QC = self._index.search(np.ascontiguousarray(queries_QU, np.float32), count)
+            _set_probed(self._index, PROBED)
         return np.asarray(records_QC, np.int64)
 
     def _flat_index(self) -> Any:
@@ -71,8 +75,11 @@ class FaissIndex:
         if found is None:
             reporter.note(f"{path} is made of {self._features.count:,} rows")
             found = self._filled(self._trained(), reporter)
-            _write(path, found, self._features.digest())
-        _set_probed(found)
+            try:
+                _write(path, found, self._features.digest())
+            except AlexNetError as error:
+                reporter.warn(f"{error.message}: the index is used, and not kept")
+        _set_probed(found, PROBED)
         return found
 
     def _trained(self) -> Any:
@@ -90,10 +97,10 @@ class FaissIndex:
         return index
 
 
-def _set_probed(index: Any) -> None:
+def _set_probed(index: Any, lists: int) -> None:
     import faiss
 
-    faiss.extract_index_ivf(index).nprobe = PROBED
+    faiss.extract_index_ivf(index).nprobe = lists
 
 
 def _write(path: Path, index: Any, of: str) -> None:
@@ -120,5 +127,5 @@ def _read(path: Path, of: str) -> Any:
             content = np.frombuffer(file.read(), np.uint8)
         whole = head["of"] == of and head["crc32"] == zlib.crc32(content.data)  # before FAISS trusts what it says
         return faiss.deserialize_index(content) if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # the last by FAISS, of another version's index
         return None

@@ -10,7 +10,7 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.files import require_place, write_atomically
+from alexnet_cli.core.lock import held
 
 FORMAT, FORMAT_VERSION = "alexnet-features", 1
 BESIDE = {".npy": (".csv", ".json"), ".npz": (), ".safetensors": (".csv",), ".parquet": ()}  # what lies beside the file
@@ -58,13 +59,18 @@ class Row:
     values: NDArray[np.float32]
 
 
-def require_writable_features(path: Path, dtype: str) -> None:
-    """Raise before long work whose file could not be written: for its place or its ending, or without pyarrow."""
+def require_writable_features(path: Path, dtype: str, listing: str | None = None) -> None:
+    """Raise before long work whose file could not be written: for its place or its ending, or without pyarrow.
+
+    listing: a file that names the pictures, which must not be overwritten.
+    """
     if path.suffix not in BESIDE:
         raise AlexNetError(f"{path} ends in none of {', '.join(BESIDE)}", hint="the ending says what is written")
     assert dtype in DTYPES
     for place in (path, *beside(path)):
         require_place(place)
+        if listing is not None and place.resolve() == Path(listing).resolve():
+            raise AlexNetError(f"{place}, which names the pictures, would be overwritten", hint="choose another --out")
     if path.suffix == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401
@@ -80,7 +86,8 @@ def beside(path: Path) -> list[Path]:
 def write_features(path: Path, rows: Iterable[Row], about: About) -> int:
     """Write rows as they come; return how many. What `require_writable_features` refuses must not come here.
 
-    Raises DiskFullError, AlexNetError as `write_atomically`, where there is no row, and for values beyond float16.
+    Raises DiskFullError, AlexNetError as `write_atomically`, where there is no row, where another process is at it, and for values
+    that are not finite or beyond float16.
     """
     counts: list[int] = []
     writer = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors, ".parquet": _parquet}[path.suffix]
@@ -91,8 +98,22 @@ def write_features(path: Path, rows: Iterable[Row], about: About) -> int:
             if path.suffix == ".npy":
                 _sidecar(path, ".json").write_text(json.dumps(_document(about, counts[0]), indent=2) + "\n", encoding="utf-8")
 
-    write_atomically(path, write)
+    with _alone(path):
+        write_atomically(path, write)
     return counts[0]
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep another process out, which would write into the same unfinished files; those of one stem share their table."""
+    lock = path.with_name(f".{path.stem}.lock")
+    busy = AlexNetError(f"another process writes {path}", hint="wait for it, or choose another --out")
+    with held(lock, busy):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.rmdir()
 
 
 def _counted(rows: Iterable[Row], path: Path) -> Iterator[Row]:
@@ -181,10 +202,14 @@ def _write_rows(file: IO[bytes], rows: Iterable[Row], about: About, texts: Texts
 
 
 def narrowed(values: NDArray[np.float32], dtype: str, layer: str) -> NDArray[Any]:
-    """Return values in another type; raises AlexNetError where it cannot hold them."""
+    """Return values in another type; raises AlexNetError where it cannot hold them, and where they are not finite."""
+    if not np.isfinite(values).all():
+        raise AlexNetError(
+            f"{layer} has values that are not finite", hint="fp16 ends at 65,504: compute with --precision fp32, tf32 or bf16"
+        )
     with np.errstate(over="ignore"):
         found = values.astype(np.dtype(dtype).newbyteorder("<"))
-    if dtype == "float16" and not np.isfinite(found).all():
+    if not np.isfinite(found).all():
         raise AlexNetError(
             f"{layer} has values up to {float(np.abs(values).max()):,.0f}, float16 ends at 65,504",
             hint="--dtype float32 keeps them",
@@ -202,7 +227,8 @@ def _safetensors_header(about: About, count: int) -> bytes:
     kind, width = ("F16", 2) if about.dtype == "float16" else ("F32", 4)
 
     def text(count: int) -> bytes:
-        metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in _document(about, count).items()}
+        told = _document(about, count)
+        metadata = {name: _utf8(value) if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
         tensor = {"dtype": kind, "shape": [count, about.values], "data_offsets": [0, count * about.values * width]}
         return json.dumps({"__metadata__": metadata, "features": tensor}, separators=(",", ":")).encode()
 
@@ -270,4 +296,5 @@ def _groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 
 
 def _utf8(text: str) -> str:
+    """Return a text in which what is no UTF-8 is replaced, for formats that can hold nothing else."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -4,6 +4,7 @@ kernels/epoch-0000.safetensors holds the initial ones. They lie beside the state
 docs/formats.md specifies them. Legend: N kernels, C channels, H, W.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,11 @@ def kept_bytes(recipe: Recipe) -> int:
 
 
 def _file_bytes(recipe: Recipe) -> int:
-    return 4 * recipe.channels[0] * 3 * recipe.kernels[0] ** 2
+    return 4 * math.prod(_shape(recipe))
+
+
+def _shape(recipe: Recipe) -> tuple[int, int, int, int]:
+    return recipe.channels[0], 3, recipe.kernels[0], recipe.kernels[0]
 
 
 def keep_kernels(folder: RunFolder, recipe: Recipe, tensors: Mapping[str, Tensor], epoch: int, step: int) -> None:
@@ -61,11 +66,11 @@ def cut_kernel_history(folder: RunFolder, epoch: int) -> None:
             path.unlink(missing_ok=True)
 
 
-def read_kernel_history(folder: RunFolder) -> list[tuple[int, NDArray[np.float32]]]:
+def read_kernel_history(folder: RunFolder, recipe: Recipe) -> list[tuple[int, NDArray[np.float32]]]:
     """Return the epochs that a run has kept, in their order, and the kernels after each, float32 (N, C, H, W).
 
-    Channels are in the order of the run's recipe. A run that goes on may have more by the next call.
-    Raises RunError where the run has none, CheckpointError where a file is damaged or not like the others.
+    recipe: the run's; channels are in its order. A run that goes on may have more by the next call.
+    Raises RunError where the run has none, CheckpointError where a file is damaged, of another recipe or of another epoch.
     """
     files = sorted((int(found[1]), path) for path in _files(folder) if (found := NAME.fullmatch(path.name)))
     if not files:
@@ -73,11 +78,7 @@ def read_kernel_history(folder: RunFolder) -> list[tuple[int, NDArray[np.float32
             f"run {folder.path} has no kernels of its epochs: there is no {folder.kernels.name}/epoch-0000.safetensors",
             hint="runs of earlier versions, and with large or local first layers, keep none; train another run",
         )
-    history = [(epoch, _read(path)) for epoch, path in files]
-    shapes = sorted({kernels.shape for _, kernels in history})
-    if len(shapes) > 1:
-        raise CheckpointError(f"the kernels in {folder.kernels} are not of one shape: {shapes[0]} and {shapes[1]}", hint=_HINT)
-    return history
+    return [(epoch, _read(path, epoch, recipe)) for epoch, path in files]
 
 
 def _files(folder: RunFolder) -> list[Path]:
@@ -87,9 +88,14 @@ def _files(folder: RunFolder) -> list[Path]:
 _HINT = "remove it: the other epochs can be read without it"
 
 
-def _read(path: Path) -> NDArray[np.float32]:
+def _read(path: Path, epoch: int, recipe: Recipe) -> NDArray[np.float32]:
     tensors, metadata = read_tensors(path, kind="file of an epoch's kernels", hint=_HINT)
     kernels = next(iter(tensors.values()), None)
-    if metadata.get("format") != FORMAT or kernels is None or kernels.ndim != 4 or not bool(kernels.isfinite().all()):
+    if metadata.get("format") != FORMAT or kernels is None or not bool(kernels.isfinite().all()):
         raise CheckpointError(f"{path} does not hold the kernels of an epoch, as a training writes them", hint=_HINT)
+    if tuple(kernels.shape) != _shape(recipe):
+        found = f"{tuple(kernels.shape)}, expected {_shape(recipe)} as the run's recipe says"
+        raise CheckpointError(f"the kernels in {path} are {found}", hint=_HINT)
+    if metadata.get("epoch") != str(epoch):
+        raise CheckpointError(f"{path} holds the kernels of epoch {metadata.get('epoch')}", hint=_HINT)
     return kernels.float().numpy()

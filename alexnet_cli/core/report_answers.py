@@ -59,7 +59,7 @@ def _asked(sources: Sources, what: str) -> "Assessment | Absent":
     """Return the weights' answers, or why there are none. what: that they would tell."""
     if sources.weights is None:
         return Absent(sources.no_weights)
-    return sources.assessment or Absent(f"{NO_STORE} {what}")
+    return sources.assessment or Absent(sources.unlabelled or f"{NO_STORE} {what}")
 
 
 # Results ---------------------------------------------------------------------------------------------------------------------
@@ -83,13 +83,13 @@ def results(sources: Sources) -> Content:
         (("this run", *cells, f"{one.loss:.4f}"),),
     )
     if not complete:
-        return [ours, _incomparable()]
+        return [ours, *_chosen(sources), _incomparable()]
     rows = [("this run", percent(one.top1_error), percent(one.top5_error))]
     rows += [(row.name, percent(row.top1_error), percent(row.top5_error)) for row in published_rows(one.crops)]
     published = Table(
         "ILSVRC-2012's 50,000 validation pictures, beside what was published", ("whose", "top-1 error", "top-5 error"), tuple(rows)
     )
-    return [ours, published]
+    return [ours, *_chosen(sources), published]
 
 
 def _logged_results(sources: Sources) -> Content:
@@ -100,12 +100,26 @@ def _logged_results(sources: Sources) -> Content:
     kinds = [("best", best)] + ([("last", last)] if last is not best else [])
     rows = tuple(_logged_row(kind, row) for kind, row in kinds)
     caption = "Tests that the training itself made on its validation pictures"
-    return [Table(caption, ("epoch", "top-1 error", "top-5 error", "loss"), rows), _incomparable()]
+    return [Table(caption, ("epoch", "top-1 error", "top-5 error", "loss"), rows), *_chosen(sources), _incomparable()]
 
 
 def _logged_row(kind: str, row: dict[str, Any]) -> tuple[str, ...]:
     errors = [percent(row.get(f"val_{top}_error")) for top in ("top1", "top5")]
     return f"{kind}, {row['epoch']}", *errors, plain(row.get("val_loss"), 4)
+
+
+def _chosen(sources: Sources) -> list[Text]:
+    """Say that the best of several epochs looks better on the pictures that it was chosen by than on others."""
+    tests = sum(row.get("val_top1_error") is not None for row in sources.epochs)
+    asked, weights = sources.assessment is not None, sources.weights
+    if tests < 2 or (asked and (sources.options.split != "val" or weights is None or weights.path != sources.options.folder.best)):
+        return []
+    return [
+        Text(
+            f"The best of {tests} epochs was chosen by these validation pictures, which makes its errors rather too low: pictures"
+            " by which nothing was chosen, as of a split test, tell the errors on new ones."
+        )
+    ]
 
 
 def _incomparable() -> Text:

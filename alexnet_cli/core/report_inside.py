@@ -3,7 +3,7 @@
 It must not import torch at its top. Legend: N kernels, C channels, H, W.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EPOCHS = 6  # of the history, the first and the last among them
 QUERIES, NEAREST = 5, 6  # the paper's figure 4
-SQUARE = (5.0, 5.0)  # inches of a drawing, as the other of the towers
+SQUARE, WIDE = (5.0, 5.0), (9.0, 5.0)  # inches of a drawing beside another, and of one alone
 SIDE = 192  # pixels of a picture that stands beside others
 
 UNITS_TEXT = (
@@ -70,12 +70,9 @@ def _kernels(kernels_NCHW: NDArray[np.float32], recipe: Recipe, caption: str, al
 
 
 def _history(sources: Sources) -> list[Part]:
-    from alexnet_cli.core.kernel_history import read_kernel_history
-
-    try:
-        history = read_kernel_history(sources.options.folder)
-    except AlexNetError as error:
-        return [Heading("How they came to be"), Text(_sentence(error))]
+    history = _kept(sources)
+    if isinstance(history, AlexNetError):
+        return [Heading("How they came to be"), Text(_sentence(history))]
     chosen = [history[index] for index in spread(len(history), EPOCHS)]
     pictures = tuple(
         _kernels(
@@ -84,6 +81,16 @@ def _history(sources: Sources) -> list[Part]:
         for epoch, kernels in chosen
     )
     return [Heading("How they came to be"), Text("Each picture on a scale of its own."), Pictures(pictures, width=20)]
+
+
+def _kept(sources: Sources) -> "list[tuple[int, NDArray[np.float32]]] | AlexNetError":
+    """Return the kernels of the run's epochs, or why there are none."""
+    from alexnet_cli.core.kernel_history import read_kernel_history
+
+    try:
+        return read_kernel_history(sources.options.folder, sources.recipe)
+    except AlexNetError as error:
+        return error
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -112,28 +119,29 @@ def towers(sources: Sources) -> Content:
     )
     header = ("tower", "kernels", "lower quartile", "median", "upper quartile")
     table = Table("Share of a kernel's energy that is colour, 0 to 1; noise has 2/3", header, rows)
-    return [Text(text), table, Drawings(tuple(_tower_drawings(sources, found)))]
-
-
-def _tower_drawings(sources: Sources, found: Specialisation) -> Iterator[Drawing]:
-    from alexnet_cli.core.kernel_history import read_kernel_history
-
+    history = _kept(sources)
     name = sources.options.folder.path.name
-    medians = f"tower a {found.of_all.a.median:.2f}, tower b {found.of_all.b.median:.2f}"
+    if isinstance(history, AlexNetError):
+        return [Text(text), table, Drawings((_colours_now(found, name, WIDE),)), Text(_sentence(history))]
+    return [Text(text), table, Drawings((_colours_now(found, name, SQUARE), _colours_since(history, sources.recipe, name)))]
+
+
+def _colours_now(found: Specialisation, name: str, inches: tuple[float, float]) -> Drawing:
     figure = draw_specialisation([(name, found)])
-    caption = "Each kernel's share of colour, with medians and quartiles"
-    yield Drawing(to_svg(figure, "towers"), f"The colour of each kernel of the two towers; medians: {medians}.", caption)
-    try:
-        history = read_kernel_history(sources.options.folder)
-    except AlexNetError:
-        return  # the section of the first layer says why
-    comparisons = [measure(kernels, sources.recipe).of_all for _, kernels in history]
+    figure.set_size_inches(*inches)
+    medians = f"tower a {found.of_all.a.median:.2f}, tower b {found.of_all.b.median:.2f}"
+    alt = f"The colour of each kernel of the two towers; medians: {medians}."
+    return Drawing(to_svg(figure, "towers"), alt, "Each kernel's share of colour, with medians and quartiles")
+
+
+def _colours_since(history: Sequence[tuple[int, NDArray[np.float32]]], recipe: Recipe, name: str) -> Drawing:
+    comparisons = [measure(kernels, recipe, f"epoch {epoch}").of_all for epoch, kernels in history]
     figure = draw_emergence([epoch for epoch, _ in history], comparisons, name)
     figure.set_size_inches(*SQUARE)
     figure.axes[0].set_title("")
     ends = " to ".join(f"{one.a.median:.2f} and {one.b.median:.2f}" for one in (comparisons[0], comparisons[-1]))
     alt = f"Medians of tower a and b over the epochs, from {ends}."
-    yield Drawing(to_svg(figure, "emergence"), alt, "Medians and quartiles over the epochs")
+    return Drawing(to_svg(figure, "emergence"), alt, "Medians and quartiles over the epochs")
 
 
 def units(sources: Sources) -> Content:

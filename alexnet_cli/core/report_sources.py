@@ -3,14 +3,14 @@
 It must not import torch at its top.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_cli.core.config import read_config
-from alexnet_cli.core.errors import CheckpointError
+from alexnet_cli.core.errors import CheckpointError, RunError
 from alexnet_cli.core.metrics import read_rows
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.report_parts import UNITS
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from alexnet_cli.core.predict import Model
 
 NO_STORE = "no store was given; --data FOLDER adds"  # what a section is about follows
+NUMBERS = {"step": ("step", "epoch", "loss", "top1_error"), "epoch": ("step", "epoch")}  # of a row of the log, by its kind
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class ReportOptions:
 class Sources:
     """What was read. begun: recipe.toml's table [run]. rows: of the log. weights: None with the reason why in `no_weights`.
 
-    store: the split, None without data. assessment: what the weights answer about it, None where no section needs it.
+    store: the split, None without data. assessment: what the weights answer about it, None where no section needs it and where it
+    has pictures without labels, which `unlabelled` says then.
     """
 
     options: ReportOptions
@@ -61,6 +63,7 @@ class Sources:
     no_weights: str = ""
     store: Store | None = None
     assessment: "Assessment | None" = None
+    unlabelled: str = ""
     reporter: Reporter = field(default_factory=Reporter)
 
     @cached_property
@@ -95,9 +98,24 @@ def read_sources(options: ReportOptions, *, answers: bool, reporter: Reporter) -
     begun = saved.pop("run", {})
     store = open_store(options.data, options.split, sequential=True) if options.data else None
     weights, reason = _weights(options.folder)
-    assessment = _assess(options, weights, reporter) if answers and store is not None and weights is not None else None
-    rows = tuple(read_rows(options.folder.metrics))
-    return Sources(options, Recipe.from_dict(saved), begun, rows, weights, reason, store, assessment, reporter)
+    unlabelled = f"{store.folder} has pictures without labels" if store is not None and not store.is_labelled else ""
+    asked = answers and store is not None and not unlabelled and weights is not None
+    assessment = _assess(options, weights, reporter) if asked else None
+    rows = tuple(_whole_rows(options.folder.metrics))
+    return Sources(options, Recipe.from_dict(saved), begun, rows, weights, reason, store, assessment, unlabelled, reporter)
+
+
+def _whole_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Pass on the log's rows; raises RunError for one without the numbers that every row of its kind has."""
+    for row in read_rows(path):
+        wanted = NUMBERS.get(str(row.get("kind")), ())
+        missing = next(
+            (name for name in wanted if isinstance(row.get(name), bool) or not isinstance(row.get(name), int | float)), None
+        )
+        if missing:
+            found = f"{path} has a row of kind {row['kind']} whose {missing} is {row.get(missing)!r}"
+            raise RunError(f"{found}, expected a number", hint="remove the line")
+        yield row
 
 
 def _weights(folder: RunFolder) -> "tuple[Weights | None, str]":
@@ -109,10 +127,10 @@ def _weights(folder: RunFolder) -> "tuple[Weights | None, str]":
         return None, error.message
 
 
-def _assess(options: ReportOptions, weights: "Weights", reporter: Reporter) -> "Assessment | None":
+def _assess(options: ReportOptions, weights: "Weights | None", reporter: Reporter) -> "Assessment | None":
     from alexnet_cli.core.assess import AssessOptions, assess
 
-    assert weights.path is not None and options.data is not None
+    assert weights is not None and weights.path is not None and options.data is not None
     return assess(
         AssessOptions(
             weights=(weights.path,),

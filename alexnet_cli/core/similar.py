@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_cli.core.batches import require_size, stored_batches
-from alexnet_cli.core.errors import StoreError
+from alexnet_cli.core.errors import AlexNetError, StoreError
 from alexnet_cli.core.faiss_index import FaissIndex
 from alexnet_cli.core.feature_files import narrowed
 from alexnet_cli.core.features import Features, feature_shape, last_hidden
@@ -23,12 +23,12 @@ from alexnet_cli.core.nearest import Found, measured, nearest
 from alexnet_cli.core.predict import Failure, Model
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.store import Store, record_key
-from alexnet_cli.core.stored_features import DamagedBlocksError, Key, find_features, identify
+from alexnet_cli.core.stored_features import DamagedBlocksError, Key, cached_features, find_features, identify
 
 AT_ONCE = 512  # queries for which the rows are gone through once
 # How far from a query, as a share of its length, it may itself lie: 0 but for last digits, which passes of other sizes change.
 SAME, SAME_SHORTENED = 2e-4, 2e-2
-COPIES = 32  # of the query that may be left out
+COPIES = 32  # of the query that are reckoned with where it is left out; the search is made again where there are more
 VALUES_AT_ONCE = 1 << 24  # of all queries
 
 Result = TypeVar("Result")
@@ -109,12 +109,28 @@ class Search:
         # Rounded like the rows, so that a picture is at distance 0 from itself.
         rounded = [narrowed(query.values.reshape(-1), self.features.key.dtype, self.layer) for query in queries]
         queries_QU = np.stack(rounded).astype(np.float32)
-        found = self._with_whole_rows(lambda: self._nearest(queries_QU, top + COPIES * exclude_self))
-        for query, query_U, (records, distances) in zip(queries, queries_QU, found, strict=True):
-            far = (SAME if self.model.precision.name in ("fp32", "fp64") else SAME_SHORTENED) * float(np.linalg.norm(query_U))
-            neighbours = [self._neighbour(int(record), float(one), far) for record, one in zip(records, distances, strict=True)]
-            kept = [one for one in neighbours if not (exclude_self and one.is_query)]
-            yield Similar(query.path, tuple(kept[:top]), query.truth, self._words(query.truth), query.image)
+        around = self._around(queries_QU, top, exclude_self, COPIES)
+        for query, neighbours in zip(queries, around, strict=True):
+            yield Similar(query.path, tuple(neighbours), query.truth, self._words(query.truth), query.image)
+
+    def _around(self, queries_QU: NDArray[np.float32], top: int, exclude_self: bool, copies: int) -> list[list[Neighbour]]:
+        """Return the nearest to each query. copies: of it that are reckoned with where they are left out; more if too few stay."""
+        wanted = top + copies * exclude_self
+        found = self._with_whole_rows(lambda: self._nearest(queries_QU, wanted))
+        around = [self._neighbours(query_U, *one, exclude_self)[:top] for query_U, one in zip(queries_QU, found, strict=True)]
+        if exclude_self and wanted < self.features.count:
+            short = [index for index, neighbours in enumerate(around) if len(neighbours) < top]
+            again = self._around(queries_QU[short], top, exclude_self, 8 * copies) if short else []
+            for index, neighbours in zip(short, again, strict=True):
+                around[index] = neighbours
+        return around
+
+    def _neighbours(
+        self, query_U: NDArray[np.float32], records: NDArray[np.int64], distances: NDArray[np.float64], exclude_self: bool
+    ) -> list[Neighbour]:
+        far = (SAME if self.model.precision.name in ("fp32", "fp64") else SAME_SHORTENED) * float(np.linalg.norm(query_U))
+        found = [self._neighbour(int(record), float(one), far) for record, one in zip(records, distances, strict=True)]
+        return [one for one in found if not (exclude_self and one.is_query)]
 
     def _nearest(self, queries_QU: NDArray[np.float32], top: int) -> list[Found]:
         if self._index is None:
@@ -163,6 +179,13 @@ class Search:
             return work()
         except DamagedBlocksError as error:
             self._reporter.note(f"{error.message}: computed anew")
-            self.features.forget(error.blocks)
+            self._forget(error.blocks)
             self._complete()
             return work()
+
+    def _forget(self, blocks: list[int]) -> None:
+        """Have blocks done again: in the cache, where the features cannot be written."""
+        try:
+            self.features.forget(blocks)
+        except AlexNetError:
+            self.features = cached_features(self.store, self.features.key, self._reporter)

@@ -16,6 +16,7 @@ from alexnet_cli.core.recipe import Recipe
 NOISE_SHARE = 2 / 3
 LEVEL = 0.05  # of significance
 LEARNED = 2.0  # times the energy of the initial noise: with more, the larger part of a kernel is not that noise
+ROUNDING = 1e-12  # a smaller share is what rounding leaves of none: grey kernels are equal, not ranked by it
 NO_DIFFERENCE = "no difference that chance would not make"
 
 
@@ -111,8 +112,8 @@ def colour_shares(kernels_NCHW: NDArray[np.float32]) -> NDArray[np.float64]:
     largest_N = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
     with np.errstate(invalid="ignore"):
         kernels = kernels / largest_N  # squares of tiny weights would be zero
-    colour_N = _energies(kernels - kernels.mean(axis=1, keepdims=True))
-    return colour_N / _energies(kernels)
+        shares_N = _energies(kernels - kernels.mean(axis=1, keepdims=True)) / _energies(kernels)
+    return np.where(shares_N < ROUNDING, 0.0, shares_N)
 
 
 def initial_energy(recipe: Recipe) -> float:

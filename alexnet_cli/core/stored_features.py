@@ -212,6 +212,11 @@ def find_features(store: Store, key: Key, reporter: Reporter | None = None) -> S
     found = StoredFeatures(folder, key, reporter)
     if not found.missing() or os.access(folder if folder.is_dir() else store.folder, os.W_OK):
         return found
+    return cached_features(store, key, reporter)
+
+
+def cached_features(store: Store, key: Key, reporter: Reporter | None = None) -> StoredFeatures:
+    """Return a store's features in the cache, whatever lies beside the store."""
     place = hashlib.blake2b(os.fsencode(store.folder.resolve()), digest_size=8).hexdigest()
     return StoredFeatures(cache_folder() / FOLDER / place, key, reporter)
 
