@@ -345,3 +345,12 @@ def test_places_are_checked_first(weights, tmp_path):
     """A folder where the picture should go is told before anything is computed."""
     result = run(weights, "--out", tmp_path)
     assert result.exit_code == 1 and "cannot write" in result.stderr and "weights:" not in result.stderr
+
+
+def test_the_weights_are_not_replaced(weights, tmp_path):
+    """A picture that would take the place of the weights that it is drawn from is refused, and they stay."""
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(weights.read_bytes())
+    result = run(mine, "--out", mine)
+    assert result.exit_code == 1 and "is the file to be read" in result.stderr
+    assert mine.read_bytes() == weights.read_bytes() and list(tmp_path.iterdir()) == [mine]

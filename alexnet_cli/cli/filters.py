@@ -113,7 +113,7 @@ def filters(
 
         require_place(out)
         prepare_to_save(out)
-        loaded = _load(bring(weights, runs, reporter, yes=yes), runs, reporter)
+        loaded = _load(bring(weights, runs, reporter, yes=yes), runs, out, reporter)
         of = layer_units(loaded, layer or loaded.recipe.layers[0])
         if method is None:
             method = Method.WEIGHTS if is_coloured(loaded.recipe, of.layer) else Method.MAXIMIZE
@@ -126,10 +126,11 @@ def filters(
         print_json({**document, "units": drawn.units}) if as_json else print(out)
 
 
-def _load(weights: str | None, runs: Path, reporter: Reporter) -> "Weights":
+def _load(weights: str | None, runs: Path, out: Path, reporter: Reporter) -> "Weights":
     from alexnet_cli.core.checkpoint import load_weights, resolve_weights
 
     path = resolve_weights(weights, runs)
+    require_place(out, path)
     reporter.note(f"weights: {path}")
     return load_weights(path)
 
