@@ -282,9 +282,9 @@ def test_attributions_have_one_scale():
     ("layer", "units", "message", "hint"),
     [
         ("conv9", [0], "no layer named 'conv9' in a network of recipe no-lrn", "its layers are conv1, "),
-        ("conv1", [3, 8], "conv1 has no unit 8", "conv1 has 0 to 7"),
-        ("fc8", [-1], "fc8 has no unit -1", "fc8 has 0 to 2"),
-        ("fc8", [], "no unit was named", "fc8 has 0 to 2"),
+        ("conv1", [3, 8], "conv1 has no unit 8", "its units are 0 to 7, of which tower a has 0 to 3"),
+        ("fc8", [-1], "fc8 has no unit -1", "its units are 0 to 2"),
+        ("fc8", [], "no unit of fc8 is named", "its units are 0 to 2"),
         ("fc6", [0] * 600, "600 units with 9 patches each are 5,400, expected 5,000 at most", "name some of the units"),
     ],
 )

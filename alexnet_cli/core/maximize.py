@@ -25,6 +25,7 @@ from alexnet_cli.core.layers import ADDING, steps, sums
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.painting import Prior, make_painter, prior_of, unit_rms
 from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.units import layer_units, require_units
 from alexnet_cli.core.views import centre_mean, from_pixel_differences
 
 RATE, MOMENTUM = 1.0, 0.9  # a step is as long as the picture, at first, and shrinks to nothing at the end
@@ -89,7 +90,8 @@ def maximize(
     """
     options, reporter = options or MaximizeOptions(), reporter or Reporter()
     canvas = canvas_of(weights.recipe, layer)
-    _require_units(weights, layer, units)
+    if units:
+        require_units(layer_units(weights, layer), units)
     settle(precision, device)
     climber = _Climber(weights, layer, canvas, options, device, precision)
     reporter.start(f"pictures for {layer}", len(units) * options.steps, "steps")
@@ -100,13 +102,6 @@ def maximize(
     finally:
         reporter.finish()
     return found
-
-
-def _require_units(weights: Weights, layer: str, units: Sequence[int]) -> None:
-    count = len(weights.tensors[f"{layer}.weight"])
-    for unit in units:
-        if not 0 <= unit < count:
-            raise AlexNetError(f"{layer} has no unit {unit}", hint=f"its units are 0 to {count - 1}")
 
 
 class _Climber:

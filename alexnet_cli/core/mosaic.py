@@ -47,29 +47,67 @@ def draw_mosaic(
     each block; row_names: one to the left of each row, by block. Where a text is wider than its tile, the tiles stand further
     apart. Returns an RGB picture. Raises AlexNetError where it would be too large.
     """
-    shown = [index for index, block in enumerate(blocks) if len(block)]
+    tile = next(tile for block in blocks for tile in block)
+    layout = lay_out(
+        [len(block) for block in blocks],
+        (tile.shape[0], tile.shape[1]),
+        columns=columns,
+        gap=gap,
+        block_gap=block_gap,
+        scale=scale,
+        labels=labels,
+        titles=titles,
+        row_names=row_names,
+    )
+    picture = Image.new("RGB", layout.size)
+    top = 0
+    for index, block in enumerate(block for block in blocks if len(block)):
+        _draw_block(picture, top, block, layout.grid, layout.texts, index)
+        top += layout.grid.height(len(block)) + layout.between
+    return picture
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tiles of a mosaic lie, and what is written beside them. size: of the picture, (horizontal, vertical)."""
+
+    size: tuple[int, int]
+    between: int
+    grid: "_Grid"
+    texts: "_Texts"
+
+
+def lay_out(
+    counts: Sequence[int],
+    tile: tuple[int, int],
+    *,
+    columns: int = COLUMNS,
+    gap: int = GAP,
+    block_gap: int = BLOCK_GAP,
+    scale: int | None = None,
+    labels: Sequence[Sequence[str]] | None = None,
+    titles: Sequence[str] | None = None,
+    row_names: Sequence[Sequence[str]] | None = None,
+) -> Layout:
+    """Return where `draw_mosaic` puts blocks of so many tiles of that size, (vertical, horizontal), before there are any.
+
+    Raises AlexNetError where the picture would be too large.
+    """
+    shown = [index for index, count in enumerate(counts) if count]
     texts = _Texts(
         [labels[index] if labels else () for index in shown],
         [titles[index] if titles else "" for index in shown],
         [row_names[index] if row_names else () for index in shown],
     )
-    tiles = [blocks[index] for index in shown]
-    columns = min(columns, max(map(len, tiles)))
-    grid = _grid(tiles[0][0].shape[:2], columns, gap, scale, texts)
-    heights = [grid.height(len(block)) for block in tiles]
+    grid = _grid(tile, min(columns, max(counts)), gap, scale, texts)
     between = max(0, block_gap - 2 * gap) * grid.scale  # each block has its own black edge
-    width, height = grid.width(), sum(heights) + between * (len(tiles) - 1)
+    width, height = grid.width(), sum(grid.height(counts[index]) for index in shown) + between * (len(shown) - 1)
     if width * height > MOST_PIXELS:
         raise AlexNetError(
             f"the picture would have {width:,} x {height:,} pixels, expected {MOST_PIXELS:,} at most",
             hint="draw fewer tiles, or enlarge them less",
         )
-    picture = Image.new("RGB", (width, height))
-    top = 0
-    for index, block in enumerate(tiles):
-        _draw_block(picture, top, block, grid, texts, index)
-        top += heights[index] + between
-    return picture
+    return Layout((width, height), between, grid, texts)
 
 
 def save_mosaic(picture: Image.Image, path: Path) -> None:

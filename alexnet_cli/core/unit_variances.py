@@ -27,9 +27,14 @@ def most_varying(variances_U: NDArray[np.float64], units: Sequence[int], count: 
 
     Raises AlexNetError where there are fewer.
     """
+    require_as_many(units, count)
+    return sorted(units, key=lambda unit: -variances_U[unit])[:count]
+
+
+def require_as_many(units: Sequence[int], count: int) -> None:
+    """Raise AlexNetError where there are fewer units, before they are looked at."""
     if count > len(units):
         raise AlexNetError(f"{count:,} units were asked for among {len(units):,}", hint=f"--top {len(units)} takes them all")
-    return sorted(units, key=lambda unit: -variances_U[unit])[:count]
 
 
 @torch.no_grad()

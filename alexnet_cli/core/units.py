@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from alexnet_cli.core.architecture import layer_table
 from alexnet_cli.core.checkpoint import Weights
@@ -44,9 +45,15 @@ class LayerUnits:
 
     def label(self, unit: int) -> str:
         """Return what a unit is called in a picture: its class's first name in the last layer, else its number."""
-        if self.classes is None:
-            return str(unit)
-        return short_name(self.classes.words[unit] or self.classes.ids[unit])
+        return short_name(self.name(unit)) or str(unit)
+
+    def name(self, unit: int) -> str:
+        """Return the words of a unit's class in the last layer, or its id where it has none; "" in others."""
+        return "" if self.classes is None else self.classes.words[unit] or self.classes.ids[unit]
+
+    def to_dict(self, unit: int) -> dict[str, Any]:
+        """Return a unit's number, tower and name, for JSON; None where it has none."""
+        return {"unit": unit, "tower": self.tower(unit), "name": self.name(unit) or None}
 
 
 def layer_units(weights: Weights, layer: str) -> LayerUnits:
