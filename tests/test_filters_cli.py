@@ -375,3 +375,18 @@ def test_the_weights_are_not_replaced(weights, tmp_path):
     result = run(mine, "--out", mine)
     assert result.exit_code == 1 and "is the file to be read" in result.stderr
     assert mine.read_bytes() == weights.read_bytes() and list(tmp_path.iterdir()) == [mine]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--steps", 2], ["--method", "patches", "--data", "{data}"], ["--top", 2, "--data", "{data}", "--method", "weights"]],
+)
+def test_sums_that_overflow(arguments, data, tmp_path):
+    """Finite weights whose sums are not give an error, not a picture of nothing, nor NaN as JSON."""
+    recipe = narrow()
+    tensors = {name: value * (1e22 if value.ndim > 1 else 1) for name, value in AlexNet(recipe, 3, seed=0).state_dict().items()}
+    save_weights(tmp_path / "w.safetensors", Weights(recipe, ("x", "y", "z"), WORDS, tensors, torch.zeros(3, 256, 256)))
+    parts = [str(part).format(data=data) for part in arguments]
+    result = run(tmp_path / "w.safetensors", "--layer", "conv3", "--json", "--out", tmp_path / "f.png", "--device", "cpu", *parts)
+    assert result.exit_code == 1 and "what units of conv3 make of a picture is not finite" in result.stderr
+    assert result.stdout == "" and not (tmp_path / "f.png").exists()

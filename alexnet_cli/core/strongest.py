@@ -13,7 +13,7 @@ from torch import Tensor
 from alexnet_cli.core.batches import stored_batches
 from alexnet_cli.core.checkpoint import Weights, build_network
 from alexnet_cli.core.devices import Precision
-from alexnet_cli.core.layers import sums
+from alexnet_cli.core.layers import require_finite, sums
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.store import Store
@@ -77,13 +77,15 @@ def find_strongest(
     """Find the places at which units are strongest, `most` of each or fewer, at most one in a picture.
 
     pictures: how many of the stores' first are looked at, 1 or more. Of equal places the first counts: of the stores, then of the
-    rows, then of the columns.
+    rows, then of the columns. Raises AlexNetError where sums overflow.
     """
     units_U = torch.tensor(units, device=viewer.mean_CHW.device)
     held: list[Places] = []
     reporter.start("patches", pictures, "pictures")
     for first, images_BHWC in _first_pictures(stores, pictures, batch_size, workers, pin=units_U.device.type == "cuda"):
-        new = _best_of_each(viewer.sums(images_BHWC, layer)[:, units_U], first)
+        sums_BUHW = viewer.sums(images_BHWC, layer)[:, units_U]
+        require_finite(sums_BUHW, layer)
+        new = _best_of_each(sums_BUHW, first)
         held = [_strongest([*held, new], most)]
         reporter.advance(len(images_BHWC))
     reporter.finish()

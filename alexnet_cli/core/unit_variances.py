@@ -15,7 +15,7 @@ from alexnet_cli.core.batches import require_size, resize_mismatch, stored_batch
 from alexnet_cli.core.checkpoint import Weights, build_network
 from alexnet_cli.core.devices import Precision
 from alexnet_cli.core.errors import AlexNetError, DataError
-from alexnet_cli.core.layers import outputs, require_layer
+from alexnet_cli.core.layers import outputs, require_finite, require_layer
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.store import Store
@@ -54,7 +54,7 @@ def unit_variances(
 
     The centre view of each picture counts. pictures: how many of the stores' first, which are in random order; None for all.
     batch_size: pictures in one pass. workers: threads that read, None for one per core.
-    Raises AlexNetError where there is no such layer, DataError where there is no picture or one of another size.
+    Raises AlexNetError where there is no such layer or values overflow, DataError where there is no picture or one of another size.
     """
     reporter = reporter or Reporter()
     require_layer(weights.recipe, layer)
@@ -67,6 +67,7 @@ def unit_variances(
             views_BCHW = test_views(batch.images_BHWC[:left], mean_CHW, weights.recipe, 1).flatten(0, 1)
             with precision.autocast(device):
                 handed_on = outputs(network, views_BCHW, layer)
+            require_finite(handed_on, layer)
             spread.add(handed_on.transpose(0, 1).flatten(1).cpu().double())
             reporter.advance(len(views_BCHW))
             left -= len(views_BCHW)
