@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.files import write_atomically
+from alexnet_cli.core.letters import Font, load_font
 from alexnet_cli.core.plot import new_figure, require_matplotlib, save_figure
 
 Tile = NDArray[np.uint8]  # (h, w, 3)
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 COLUMNS, GAP, BLOCK_GAP = 16, 1, 3  # the paper's figure 3; gaps in pixels before the enlargement
 LEAST_WIDTH = 1000  # pixels of the picture, which a screen shows whole
@@ -197,7 +197,7 @@ def _grid(size: tuple[int, ...], columns: int, gap: int, scale: int | None, text
     narrow = columns * (size[1] + gap) + gap
     scale = scale or math.ceil(LEAST_WIDTH / narrow)
     cell = ((size[0] + gap) * scale, (size[1] + gap) * scale)
-    font, line = _font(narrow * scale, cell[1], texts.under())
+    font, line = _font(narrow * scale, cell[1], texts)
     widest = max((_width(font, text) + line // 2 for text in texts.under()), default=0)
     return _Grid(
         columns=columns,
@@ -213,14 +213,14 @@ def _grid(size: tuple[int, ...], columns: int, gap: int, scale: int | None, text
     )
 
 
-def _font(width: int, cell: int, labels: Sequence[str]) -> tuple[Font, int]:
+def _font(width: int, cell: int, texts: _Texts) -> tuple[Font, int]:
     """Return a font for a picture of that width, and a line's height: smaller, but not too small, where labels ask for it."""
-    by_points = width / PAGE_INCHES[0] / 72
+    by_points, written = width / PAGE_INCHES[0] / 72, [*texts.under(), *texts.beside(), *texts.titles]
     size, least = (max(LEAST_LETTER, round(by_points * points)) for points in (POINTS, LEAST_POINTS))
-    font = ImageFont.load_default(size)
-    while size > least and any(_width(font, text) + _line(size) // 2 > cell for text in labels):
+    font = load_font(size, written)
+    while size > least and any(_width(font, text) + _line(size) // 2 > cell for text in texts.under()):
         size -= 1
-        font = ImageFont.load_default(size)
+        font = load_font(size, written)
     return font, _line(size)
 
 
