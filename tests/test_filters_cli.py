@@ -109,7 +109,9 @@ def test_numbers(weights, tmp_path):
     assert [(one["unit"], one["tower"]) for one in document["units"]] == [(2, "a"), (5, "b")]
     kernel = load_weights(weights).tensors["conv1.weight"][5]
     assert document["units"][1]["max"] == kernel.max().item()
-    assert (tmp_path / "f.svg").read_bytes()[:5] == b"<?xml"
+    assert (tmp_path / "f.svg").read_bytes()[:5] == b"<?xml" and b"pixelated" in (tmp_path / "f.svg").read_bytes()
+    done(weights, tmp_path / "f.svg", "--labels")
+    assert b"pixelated" not in (tmp_path / "f.svg").read_bytes()  # letters would be ragged
 
 
 @pytest.mark.parametrize("splits", ["val", "val,train"])

@@ -120,7 +120,7 @@ def filters(
             refuse_meaningless(given, method, top=top is not None)
         asked = _Asked(context.params, method, loaded, of, reporter)
         drawn = _METHODS[method](asked, _units(asked))
-        save_mosaic(drawn.picture, out)
+        save_mosaic(drawn.picture, out, sharp=not asked.labels and method is not Method.PATCHES)
         reporter.note(f"{out}: {drawn.description}")
         document = {"kind": "filters", "method": method.value, "layer": of.layer, "weights": str(loaded.path), "figure": str(out)}
         print_json({**document, "units": drawn.units}) if as_json else print(out)

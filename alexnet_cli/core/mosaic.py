@@ -3,9 +3,11 @@
 It knows nothing of networks, and must not import torch.
 """
 
+import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -110,29 +112,47 @@ def lay_out(
     return Layout((width, height), between, grid, texts)
 
 
-def save_mosaic(picture: Image.Image, path: Path) -> None:
+def save_mosaic(picture: Image.Image, path: Path, *, sharp: bool = True) -> None:
     """Write a picture as PNG, or as SVG or PDF where the path ends so; the same picture gives the same bytes.
 
     As large as fits the text of a paper, 5.5 by 9 inches; no pixel is blended with its neighbours, nor compressed with a loss.
-    Raises AlexNetError where it cannot be written, or where SVG or PDF is wanted and matplotlib is not installed.
+    sharp: whether an SVG asks its viewer not to blend pixels either, which leaves letters and photographs ragged where it shows
+    fewer than there are. Raises AlexNetError where it cannot be written, or where PDF is wanted and matplotlib is not installed.
     """
     width, height = picture.size
     dpi = max(width / PAGE_INCHES[0], height / PAGE_INCHES[1])
-    if path.suffix.lower() not in (".svg", ".pdf"):
+    if path.suffix.lower() == ".svg":
+        write_atomically(path, lambda partial: partial.write_text(_svg(picture, dpi, sharp=sharp), encoding="utf-8"))
+    elif path.suffix.lower() == ".pdf":
+        figure = new_figure((width / dpi, height / dpi), layout=None)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        # "none" keeps the pixels as they are in the file, for a viewer to enlarge.
+        axes.imshow(np.asarray(picture), interpolation="none", aspect="auto").set_clip_on(False)
+        save_figure(figure, path, dpi=math.ceil(dpi))
+    else:
         write_atomically(path, lambda partial: picture.save(partial, format="PNG", dpi=(dpi, dpi)))
-        return
-    figure = new_figure((width / dpi, height / dpi), layout=None)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    # "none" keeps the pixels as they are in the file, for a viewer to enlarge without blending.
-    axes.imshow(np.asarray(picture), interpolation="none", aspect="auto").set_clip_on(False)
-    save_figure(figure, path, dpi=math.ceil(dpi))
+
+
+def _svg(picture: Image.Image, dpi: float, *, sharp: bool) -> str:
+    """Return an SVG file of one picture and nothing else."""
+    file = BytesIO()
+    picture.save(file, format="PNG")
+    width, height = picture.size
+    style = ' style="image-rendering:crisp-edges;image-rendering:pixelated"' if sharp else ""
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1"'
+        f' width="{72 * width / dpi:.4f}pt" height="{72 * height / dpi:.4f}pt" viewBox="0 0 {width} {height}">\n'
+        f'<image width="{width}" height="{height}"{style}'
+        f' xlink:href="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"/>\n</svg>\n'
+    )
 
 
 def prepare_to_save(path: Path) -> None:
     """Raise AlexNetError where `save_mosaic` would want matplotlib in vain, before long work that ends in a picture."""
-    if path.suffix.lower() in (".svg", ".pdf"):
-        require_matplotlib("SVG and PDF pictures")
+    if path.suffix.lower() == ".pdf":
+        require_matplotlib("PDF pictures")
 
 
 def columns_for(counts: Sequence[int], *, shape: float = 2.2) -> int:

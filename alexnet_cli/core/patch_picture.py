@@ -18,7 +18,7 @@ from alexnet_cli.core.plot import short_name
 if TYPE_CHECKING:
     from alexnet_cli.core.patches import UnitPatches
 
-WIDTH = 2400  # pixels of the picture, or not much more: 8 inches at 300 dots each
+WIDTH = 2400  # pixels of the picture, or not much more: a page's 5.5 inches at 436 dots each
 LEAST_SIDE = 48  # pixels of a patch, below which there is little to see: many units make a wider picture
 WIDEST = 2.4  # a picture is at most so many times as wide as high, and at least as wide as high, where that can be
 LINE, BETWEEN_HALVES, BETWEEN_UNITS = 2, 0.08, 0.3  # gaps: pixels between patches; the others in sides of a patch
