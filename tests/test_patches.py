@@ -300,7 +300,7 @@ def test_stores_that_do_not_fit(store, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"has pictures of 256x256, recipe tiny expects 32x32"):
         found(weights_of(preset("tiny")), "conv1", [0], [store])
     empty = write_store(tmp_path / "empty", [], [], CLASSES)
-    with pytest.raises(DataError, match="there is no picture to look at among 0") as caught:
+    with pytest.raises(DataError, match="no picture is to be looked at, of 0 that there are") as caught:
         found(weights_of(RECIPE), "conv1", [0], [empty])
     assert caught.value.hint
     told: list[str] = []

@@ -12,15 +12,13 @@ from typing import Any
 import torch
 
 from alexnet_cli.core.attribution import METHODS
-from alexnet_cli.core.batches import require_size, resize_mismatch
 from alexnet_cli.core.checkpoint import Weights
 from alexnet_cli.core.devices import Precision
-from alexnet_cli.core.errors import AlexNetError, DataError
+from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.patch_cuts import Pixels, Seen, Spot, StoredPictures, cut_out, to_pixels
-from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.store import Store
-from alexnet_cli.core.strongest import Places, find_strongest, load_viewer
+from alexnet_cli.core.strongest import Places, count_pictures, find_strongest, load_viewer
 from alexnet_cli.core.units import layer_units, require_units
 
 PATCHES = 9  # Zeiler and Fergus 2014, figure 2
@@ -116,7 +114,7 @@ def strongest_patches(
     of = layer_units(weights, layer)
     require_units(of, units)
     _require_room(units, options.patches)
-    total = _count(stores, weights.recipe, options, reporter)
+    total = count_pictures(stores, weights.recipe, options.pictures, reporter)
     viewer = load_viewer(weights, device, precision)
     places = find_strongest(
         viewer,
@@ -149,19 +147,6 @@ def _require_room(units: Sequence[int], patches: int) -> None:
             f"{len(units):,} units with {patches} patches each are {len(units) * patches:,}, expected {MOST_PATCHES:,} at most",
             hint="name some of the units",
         )
-
-
-def _count(stores: Sequence[Store], recipe: Recipe, options: PatchOptions, reporter: Reporter) -> int:
-    """Return how many pictures are to be looked at."""
-    for store in stores:
-        require_size(store, recipe)
-        if mismatch := resize_mismatch(store, recipe):
-            reporter.warn(mismatch)
-    total = sum(len(store) for store in stores)
-    wanted = total if options.pictures is None else min(options.pictures, total)
-    if wanted < 1:
-        raise DataError(f"there is no picture to look at among {total:,}", hint="look at one or more, of a split that has some")
-    return wanted
 
 
 def _spots(units: Sequence[int], places: Places) -> list[list[Spot]]:
