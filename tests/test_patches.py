@@ -318,6 +318,13 @@ def test_unknown_attribution():
         PatchOptions(attribution="lime")
 
 
+@pytest.mark.parametrize("name", ["patches", "batch_size"])
+def test_numbers_that_make_no_picture(name):
+    """None of something is refused before any work."""
+    with pytest.raises(AlexNetError, match=f"^{name} is 0, expected 1 or more$"):
+        PatchOptions(**{name: 0})  # type: ignore[arg-type]
+
+
 def test_local_layers(tmp_path):
     """A layer of local kernels has patches too, and their attributions."""
     recipe = preset("tiny")

@@ -40,6 +40,10 @@ class PatchOptions:
     workers: int | None = None
 
     def __post_init__(self) -> None:
+        """Raise AlexNetError for what makes no picture."""
+        for name in ("patches", "batch_size"):
+            if getattr(self, name) < 1:
+                raise AlexNetError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if self.attribution is not None and self.attribution not in METHODS:
             raise AlexNetError(f"no attribution named {self.attribution!r}, expected one of {', '.join(METHODS)}")
 
