@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.core.errors import AlexNetError, DiskFullError
-from alexnet_cli.core.files import error_number, write_atomically
+from alexnet_cli.core.files import error_number, require_place, write_atomically
 
 
 def run_limited(limit_bytes: int, code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -130,6 +130,22 @@ def test_file_where_a_folder_is_needed(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(AlexNetError, match=r"cannot write .*: (File exists|Not a directory)"):
         write_atomically(tmp_path / "file" / "f", lambda partial: None)
+
+
+def test_what_is_read_is_not_replaced(tmp_path):
+    """A place that is one of the files to be read is refused, also by another name; a device or a pipe is never replaced."""
+    read, link, pipe = tmp_path / "read", tmp_path / "link", tmp_path / "pipe"
+    read.write_bytes(b"x")
+    link.symlink_to(read)
+    os.mkfifo(pipe)
+    require_place(tmp_path / "other", read)
+    require_place(read)
+    for place in (read, link, tmp_path / "." / "read"):
+        with pytest.raises(AlexNetError, match="is the file to be read"):
+            require_place(place, read)
+    for place in (pipe, Path(os.devnull)):
+        with pytest.raises(AlexNetError, match="it is no ordinary file"):
+            require_place(place)
 
 
 def test_other_errors_pass(tmp_path):

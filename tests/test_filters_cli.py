@@ -109,7 +109,9 @@ def test_numbers(weights, tmp_path):
     assert [(one["unit"], one["tower"]) for one in document["units"]] == [(2, "a"), (5, "b")]
     kernel = load_weights(weights).tensors["conv1.weight"][5]
     assert document["units"][1]["max"] == kernel.max().item()
-    assert (tmp_path / "f.svg").read_bytes()[:5] == b"<?xml"
+    assert (tmp_path / "f.svg").read_bytes()[:5] == b"<?xml" and b"pixelated" in (tmp_path / "f.svg").read_bytes()
+    done(weights, tmp_path / "f.svg", "--labels")
+    assert b"pixelated" not in (tmp_path / "f.svg").read_bytes()  # letters would be ragged
 
 
 @pytest.mark.parametrize("splits", ["val", "val,train"])
@@ -187,7 +189,7 @@ def test_maximize_is_asked_and_drawn(weights, asked, tmp_path):
         {
             "method": "maximize",
             "layer": "conv2",
-            "units": [9, 2, 3],
+            "units": [2, 3, 9],
             "seed": 4,
             "steps": 7,
             "batch_size": 5,
@@ -199,8 +201,27 @@ def test_maximize_is_asked_and_drawn(weights, asked, tmp_path):
     pixels = np.asarray(opened(out))[..., 0]
     assert pixels.shape == (2 * (22 + 1 + 22), 2 * 43)
     assert [pixels[2, 2], pixels[2, 44], pixels[48, 2]] == [2, 3, 9]
-    assert json.loads(result.stdout)["units"] == [{"unit": unit} for unit in (9, 2, 3)]
+    expected = [{"unit": unit, "tower": tower, "name": None} for unit, tower in ((2, "a"), (3, "a"), (9, "b"))]
+    assert json.loads(result.stdout)["units"] == expected  # in the order of the picture
     assert f"{out}: pictures made to excite 3 of 16 units of conv2, tower a above tower b" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--layer", "fc8", "--scale", "20"], ["--layer", "fc7", "--unit", ",".join(["0-31"] * 2)]])
+def test_a_picture_too_large_is_refused_before_the_work(arguments, weights, asked, tmp_path, monkeypatch):
+    """Pictures for which there is no room in one are not looked for: 3 of 224 pixels 20 times, and 32 where few are the most."""
+    monkeypatch.setattr("alexnet_cli.core.mosaic.MOST_PIXELS", 1_000_000)
+    result = run(weights, "--out", tmp_path / "f.png", *arguments)
+    assert result.exit_code == 1 and "the picture would have" in result.stderr
+    assert asked == [] and list(tmp_path.iterdir()) == []
+
+
+def test_classes_are_named(weights, data, asked, tmp_path):
+    """Of the last layer each unit's class is told as JSON, by both methods, and that it is in no tower."""
+    for arguments in ([], ["--method", "patches", "--data", data]):
+        units = json.loads(done(weights, tmp_path / "f.png", "--layer", "fc8", "--json", "--unit", "tench,0", *arguments).stdout)[
+            "units"
+        ]
+        assert units == [{"unit": 2, "tower": None, "name": "tench"}, {"unit": 0, "tower": None, "name": "running shoe, sneaker"}]
 
 
 def test_labels_of_maximize(weights, asked, tmp_path):
@@ -241,7 +262,7 @@ def test_patches_are_asked_and_drawn(attribution, wanted, weights, data, asked, 
         "cpu",
         "--no-labels",
     ]
-    done(weights, tmp_path / "f.png", *arguments)
+    result = done(weights, tmp_path / "f.png", *arguments)
     assert asked == [
         {
             "method": "patches",
@@ -258,6 +279,7 @@ def test_patches_are_asked_and_drawn(attribution, wanted, weights, data, asked, 
         },
         {"drawn": [1, 9], "labels": False},
     ]
+    assert "strongest patches of 2 of 16 units of conv5, tower a and tower b" in result.stderr
     assert opened(tmp_path / "f.png").size == (7, 5)
 
 
@@ -338,6 +360,7 @@ def test_what_cannot_be_is_an_error(arguments, message, weights, data, tmp_path)
     """What there is not is an error line, one of them, and no picture is written."""
     result = run(weights, "--out", tmp_path / "f.png", *(part.format(data=data) for part in arguments))
     assert result.exit_code == 1 and message in result.stderr and result.stdout == ""
+    assert "pictures/s" not in result.stderr  # before any work
     assert result.stderr.count("error: ") == 1 and "Traceback" not in result.stderr and list(tmp_path.iterdir()) == []
 
 
@@ -345,3 +368,27 @@ def test_places_are_checked_first(weights, tmp_path):
     """A folder where the picture should go is told before anything is computed."""
     result = run(weights, "--out", tmp_path)
     assert result.exit_code == 1 and "cannot write" in result.stderr and "weights:" not in result.stderr
+
+
+def test_the_weights_are_not_replaced(weights, tmp_path):
+    """A picture that would take the place of the weights that it is drawn from is refused, and they stay."""
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(weights.read_bytes())
+    result = run(mine, "--out", mine)
+    assert result.exit_code == 1 and "is the file to be read" in result.stderr
+    assert mine.read_bytes() == weights.read_bytes() and list(tmp_path.iterdir()) == [mine]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--steps", 2], ["--method", "patches", "--data", "{data}"], ["--top", 2, "--data", "{data}", "--method", "weights"]],
+)
+def test_sums_that_overflow(arguments, data, tmp_path):
+    """Finite weights whose sums are not give an error, not a picture of nothing, nor NaN as JSON."""
+    recipe = narrow()
+    tensors = {name: value * (1e22 if value.ndim > 1 else 1) for name, value in AlexNet(recipe, 3, seed=0).state_dict().items()}
+    save_weights(tmp_path / "w.safetensors", Weights(recipe, ("x", "y", "z"), WORDS, tensors, torch.zeros(3, 256, 256)))
+    parts = [str(part).format(data=data) for part in arguments]
+    result = run(tmp_path / "w.safetensors", "--layer", "conv3", "--json", "--out", tmp_path / "f.png", "--device", "cpu", *parts)
+    assert result.exit_code == 1 and "what units of conv3 make of a picture is not finite" in result.stderr
+    assert result.stdout == "" and not (tmp_path / "f.png").exists()

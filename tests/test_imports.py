@@ -47,7 +47,7 @@ def test_third_parties_have_one_door() -> None:
     users = {
         "lmdb": {"store", "store_writer", "doctor"},
         "sklearn": {"digits"},
-        "matplotlib": {"plot", "confusion", "report_svg", "specialisation_picture"},
+        "matplotlib": {"plot", "confusion", "letters", "report_svg", "specialisation_picture"},
         "faiss": {"faiss_index"},
         "onnx": {"onnx_reader", "onnx_writer", "onnx_metadata"},
         "tensorboard": {"events"},

@@ -271,7 +271,7 @@ def test_unknown_unit(unit):
     """A unit that the layer does not have is named, with those that it has."""
     with pytest.raises(AlexNetError, match=f"^conv2 has no unit {unit}$") as caught:
         find(weights_of(narrow()), "conv2", [0, unit])
-    assert caught.value.hint == "its units are 0 to 15"
+    assert caught.value.hint == "its units are 0 to 15, of which tower a has 0 to 7 and tower b 8 to 15"
 
 
 @pytest.mark.parametrize(

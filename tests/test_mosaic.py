@@ -7,6 +7,7 @@ import zlib
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -180,7 +181,7 @@ def saved_pixels(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("name", ["m.png", "m.svg", "m.pdf", "m", "m.PNG"])
 def test_files_hold_the_very_pixels(name, tmp_path):
     """Whatever the kind, the file has the picture's own pixels, and written again it has the same bytes."""
-    if name.endswith(("svg", "pdf")):
+    if name.endswith("pdf"):
         pytest.importorskip("matplotlib")
     generator = np.random.default_rng(0)
     noise = [generator.integers(0, 256, (11, 11, 3), dtype=np.uint8) for _ in range(20)]
@@ -193,12 +194,25 @@ def test_files_hold_the_very_pixels(name, tmp_path):
 
 
 def test_pixels_stay_sharp_in_viewers(tmp_path):
-    """An SVG asks for its pixels to be repeated, not blended, and a PDF does not ask for the contrary."""
+    """An SVG asks for its pixels to be repeated, unless letters would be ragged by it; a PDF does not ask for the contrary."""
     pytest.importorskip("matplotlib")
     for name in ("m.svg", "m.pdf"):
         save_mosaic(draw_mosaic([tiles(3)]), tmp_path / name)
     assert b"image-rendering:pixelated" in (tmp_path / "m.svg").read_bytes()
+    save_mosaic(draw_mosaic([tiles(3)]), tmp_path / "soft.svg", sharp=False)
+    assert b"image-rendering" not in (tmp_path / "soft.svg").read_bytes()
     assert b"/Interpolate true" not in (tmp_path / "m.pdf").read_bytes()
+
+
+def test_an_svg_is_xml_of_one_picture(tmp_path):
+    """It needs no other file and no matplotlib, and has one picture that fills it."""
+    picture = draw_mosaic([tiles(3)])
+    save_mosaic(picture, tmp_path / "m.svg")
+    root = ElementTree.parse(tmp_path / "m.svg").getroot()
+    (image,) = root
+    assert (root.tag, image.tag) == ("{http://www.w3.org/2000/svg}svg", "{http://www.w3.org/2000/svg}image")
+    size = [str(side) for side in picture.size]
+    assert root.get("viewBox") == f"0 0 {' '.join(size)}" and [image.get("width"), image.get("height")] == size
 
 
 def test_size_on_paper(tmp_path):

@@ -282,9 +282,9 @@ def test_attributions_have_one_scale():
     ("layer", "units", "message", "hint"),
     [
         ("conv9", [0], "no layer named 'conv9' in a network of recipe no-lrn", "its layers are conv1, "),
-        ("conv1", [3, 8], "conv1 has no unit 8", "conv1 has 0 to 7"),
-        ("fc8", [-1], "fc8 has no unit -1", "fc8 has 0 to 2"),
-        ("fc8", [], "no unit was named", "fc8 has 0 to 2"),
+        ("conv1", [3, 8], "conv1 has no unit 8", "its units are 0 to 7, of which tower a has 0 to 3"),
+        ("fc8", [-1], "fc8 has no unit -1", "its units are 0 to 2"),
+        ("fc8", [], "no unit of fc8 is named", "its units are 0 to 2"),
         ("fc6", [0] * 600, "600 units with 9 patches each are 5,400, expected 5,000 at most", "name some of the units"),
     ],
 )
@@ -300,7 +300,7 @@ def test_stores_that_do_not_fit(store, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"has pictures of 256x256, recipe tiny expects 32x32"):
         found(weights_of(preset("tiny")), "conv1", [0], [store])
     empty = write_store(tmp_path / "empty", [], [], CLASSES)
-    with pytest.raises(DataError, match="there is no picture to look at among 0") as caught:
+    with pytest.raises(DataError, match="no picture is to be looked at, of 0 that there are") as caught:
         found(weights_of(RECIPE), "conv1", [0], [empty])
     assert caught.value.hint
     told: list[str] = []
@@ -316,6 +316,13 @@ def test_unknown_attribution():
     """A way of attribution that there is not is named with those that there are."""
     with pytest.raises(AlexNetError, match="no attribution named 'lime', expected one of deconvolution, guided, gradient"):
         PatchOptions(attribution="lime")
+
+
+@pytest.mark.parametrize("name", ["patches", "batch_size"])
+def test_numbers_that_make_no_picture(name):
+    """None of something is refused before any work."""
+    with pytest.raises(AlexNetError, match=f"^{name} is 0, expected 1 or more$"):
+        PatchOptions(**{name: 0})  # type: ignore[arg-type]
 
 
 def test_local_layers(tmp_path):

@@ -18,6 +18,7 @@ from alexnet_cli.core.report_inside import spread, unit_name
 from alexnet_cli.core.report_page import to_html
 from alexnet_cli.core.report_parts import TITLES, Absent, Report, Section
 from alexnet_cli.core.report_sources import ReportOptions
+from alexnet_cli.core.units import layer_units
 from tests.html_pages import Page, require_sound
 from tests.networks import narrow_small
 from tests.runs import CLASSES, HOSTILE, LABELS, PROBABILITIES, ROWS, WORDS, Run, known_weights, make_run
@@ -332,8 +333,9 @@ def test_units_of_every_layer_but_the_first(tmp_path):
 def test_units_are_in_towers():
     """Of 16 units the first half is tower a's; classes are in no tower."""
     weights = known_weights()
-    assert unit_name(weights, "conv5", 7) == "unit 7, tower a" and unit_name(weights, "conv5", 8) == "unit 8, tower b"
-    assert unit_name(weights, "fc8", 1) == "dog"
+    of = layer_units(weights, "conv5")
+    assert unit_name(of, 7) == "unit 7, tower a" and unit_name(of, 8) == "unit 8, tower b"
+    assert unit_name(layer_units(weights, "fc8"), 1) == "dog"
 
 
 def test_similar_pictures(run):

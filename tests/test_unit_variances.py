@@ -72,7 +72,7 @@ def test_the_first_pictures_only(weights, stores):
 def test_pictures_must_be_there_and_fit(weights, stores, tmp_path):
     """An empty store and one of another size are told before the network runs."""
     empty = write_store(tmp_path / "c", [], [], ["x", "y", "z"])
-    with pytest.raises(DataError, match="there is no picture"):
+    with pytest.raises(DataError, match="no picture is to be looked at"):
         unit_variances(weights, "conv1", [empty], device=CPU, precision=FP64)
     small = write_store(tmp_path / "d", [bytes(3 * 8 * 8)], [0], ["x", "y", "z"], size=8)
     with pytest.raises(DataError, match="pictures of 8x8"):

@@ -73,6 +73,17 @@ def test_classes_of_the_last_layer(wanted, chosen):
     assert choose_units(units("fc8"), wanted) == chosen
 
 
+def test_classes_that_share_a_name():
+    """A name of two classes is refused with their ids, as the cranes and maillots of ILSVRC-2012; each id names its own class."""
+    classes, words = ("n1", "n2", "n3", "a, b", "maillot"), ("crane", "Crane", "tank suit, maillot", "bar, pub", "maillot")
+    of = layer_units(Weights(original(), classes, words, {}, torch.empty(0)), "fc8")
+    with pytest.raises(AlexNetError) as caught:
+        choose_units(of, ["crane"])
+    assert (caught.value.message, caught.value.hint) == ("2 classes are called 'crane'", "name them by id: n1, n2")
+    assert choose_units(of, ["n2,n1"]) == [1, 0] and choose_units(of, ["a, b"]) == [3]
+    assert choose_units(of, ["maillot"]) == [4] and choose_units(of, ["tank suit, maillot"]) == [2]  # an id comes first
+
+
 def test_one_tower_of_them():
     """--tower alone takes that tower's units, and with others it only checks them."""
     assert choose_units(units("conv1"), tower="b") == list(range(48, 96))

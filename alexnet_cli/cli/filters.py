@@ -113,23 +113,24 @@ def filters(
 
         require_place(out)
         prepare_to_save(out)
-        loaded = _load(bring(weights, runs, reporter, yes=yes), runs, reporter)
+        loaded = _load(bring(weights, runs, reporter, yes=yes), runs, out, reporter)
         of = layer_units(loaded, layer or loaded.recipe.layers[0])
         if method is None:
             method = Method.WEIGHTS if is_coloured(loaded.recipe, of.layer) else Method.MAXIMIZE
             refuse_meaningless(given, method, top=top is not None)
         asked = _Asked(context.params, method, loaded, of, reporter)
         drawn = _METHODS[method](asked, _units(asked))
-        save_mosaic(drawn.picture, out)
+        save_mosaic(drawn.picture, out, sharp=not asked.labels and method is not Method.PATCHES)
         reporter.note(f"{out}: {drawn.description}")
         document = {"kind": "filters", "method": method.value, "layer": of.layer, "weights": str(loaded.path), "figure": str(out)}
         print_json({**document, "units": drawn.units}) if as_json else print(out)
 
 
-def _load(weights: str | None, runs: Path, reporter: Reporter) -> "Weights":
+def _load(weights: str | None, runs: Path, out: Path, reporter: Reporter) -> "Weights":
     from alexnet_cli.core.checkpoint import load_weights, resolve_weights
 
     path = resolve_weights(weights, runs)
+    require_place(out, path)
     reporter.note(f"weights: {path}")
     return load_weights(path)
 
@@ -207,8 +208,9 @@ def _units(asked: _Asked) -> list[int]:
 
 
 def _most_varying(asked: _Asked, units: list[int]) -> list[int]:
-    from alexnet_cli.core.unit_variances import most_varying, unit_variances
+    from alexnet_cli.core.unit_variances import most_varying, require_as_many, unit_variances
 
+    require_as_many(units, asked["top"])
     device, precision = asked.computing()
     variances = unit_variances(
         asked.weights,
@@ -241,22 +243,27 @@ def _weights(asked: _Asked, units: list[int]) -> _Drawn:
 
 
 def _maximize(asked: _Asked, units: list[int]) -> _Drawn:
+    from alexnet_cli.core.canvas import canvas_of
     from alexnet_cli.core.maximize import MaximizeOptions, maximize
-    from alexnet_cli.core.mosaic import columns_for, draw_mosaic
+    from alexnet_cli.core.mosaic import columns_for, draw_mosaic, lay_out
 
+    blocks, side = asked.of.by_tower(units), len(canvas_of(asked.weights.recipe, asked.of.layer).tile)
+    counts = [len(block) for block in blocks]
+    layout: dict[str, Any] = {
+        "columns": columns_for(counts),
+        "scale": asked["scale"],
+        "labels": [[asked.of.label(unit) for unit in block] for block in blocks] if asked.labels else None,
+        "titles": asked.of.titles() if asked.labels else None,
+    }
+    lay_out(counts, (side, side), **layout)  # before the work that may take long: whether there is room
     device, precision = asked.computing()
     options = MaximizeOptions(**asked.some("seed", "steps", "batch_size"))
-    found = maximize(asked.weights, asked.of.layer, units, options, device=device, precision=precision, reporter=asked.reporter)
+    in_order = [unit for block in blocks for unit in block]
+    found = maximize(asked.weights, asked.of.layer, in_order, options, device=device, precision=precision, reporter=asked.reporter)
     images = {one.unit: one.image for one in found}
-    blocks = asked.of.by_tower(units)
-    picture = draw_mosaic(
-        [[images[unit] for unit in block] for block in blocks],
-        columns=columns_for([len(block) for block in blocks]),
-        scale=asked["scale"],
-        labels=[[asked.of.label(unit) for unit in block] for block in blocks] if asked.labels else None,
-        titles=asked.of.titles() if asked.labels else None,
-    )
-    return _Drawn(picture, _described(asked, units, "pictures made to excite"), [one.to_dict() for one in found])
+    picture = draw_mosaic([[images[unit] for unit in block] for block in blocks], **layout)
+    figures = [{**asked.of.to_dict(one.unit), **one.to_dict()} for one in found]
+    return _Drawn(picture, _described(asked, units, "pictures made to excite", " above "), figures)
 
 
 def _patches(asked: _Asked, units: list[int]) -> _Drawn:
@@ -277,12 +284,14 @@ def _patches(asked: _Asked, units: list[int]) -> _Drawn:
         reporter=asked.reporter,
     )
     picture = draw_patches(found, labels=asked.labels)
-    return _Drawn(picture, _described(asked, units, "the strongest patches of"), [one.to_dict() for one in found])
+    figures = [{**asked.of.to_dict(one.unit), **one.to_dict()} for one in found]
+    return _Drawn(picture, _described(asked, units, "the strongest patches of", " and "), figures)
 
 
-def _described(asked: _Asked, units: list[int], what: str) -> str:
+def _described(asked: _Asked, units: list[int], what: str, between: str) -> str:
+    """Say what is drawn. between: what stands between the towers' names."""
     towers = [title for title, block in zip(asked.of.titles(), asked.of.by_tower(units), strict=True) if title and block]
-    return f"{what} {len(units):,} of {asked.of.count:,} units of {asked.of.layer}{', ' if towers else ''}{' above '.join(towers)}"
+    return f"{what} {len(units):,} of {asked.of.count:,} units of {asked.of.layer}{', ' if towers else ''}{between.join(towers)}"
 
 
 _METHODS = {Method.WEIGHTS: _weights, Method.MAXIMIZE: _maximize, Method.PATCHES: _patches}

@@ -39,10 +39,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         raise write_error(path, number) from error
 
 
-def require_place(path: Path) -> None:
-    """Raise AlexNetError where a file could not be written later, before long work whose result it is to hold."""
+def require_place(path: Path, *read: Path) -> None:
+    """Raise AlexNetError where a file could not be written later, before long work whose result it is to hold.
+
+    read: files that are read for it, none of which it may replace.
+    """
     if path.is_dir():
         raise write_error(path, errno.EISDIR)
+    if path.exists() and not path.is_file():  # a device or a pipe, which a file would replace
+        raise AlexNetError(f"cannot write {path}: it is no ordinary file", hint="choose another place for it")
+    if any(path.exists() and path.samefile(one) for one in read):
+        raise AlexNetError(f"{path} is the file to be read", hint="choose another place for what is written")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir():
         raise write_error(path, errno.ENOTDIR)

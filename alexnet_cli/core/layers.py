@@ -35,6 +35,15 @@ def require_layer(recipe: Recipe, layer: str) -> None:
         )
 
 
+def require_finite(values: Tensor, layer: str) -> None:
+    """Raise AlexNetError where what units of a layer add up or hand on is no finite number: finite weights can still overflow."""
+    if not values.isfinite().all():
+        raise AlexNetError(
+            f"what units of {layer} make of a picture is not finite",
+            hint="weights this large come of a training that diverged; --precision fp64 has room for larger numbers",
+        )
+
+
 def steps(network: AlexNet) -> Iterator[Step]:
     """Yield a test pass operation by operation, from the network's input to the logits; one after the other they are `forward`.
 

@@ -21,10 +21,11 @@ from alexnet_cli.core.canvas import Canvas, canvas_of, reaches
 from alexnet_cli.core.checkpoint import Weights, build_network
 from alexnet_cli.core.devices import Precision, settle
 from alexnet_cli.core.errors import AlexNetError
-from alexnet_cli.core.layers import ADDING, steps, sums
+from alexnet_cli.core.layers import ADDING, require_finite, steps, sums
 from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.painting import Prior, make_painter, prior_of, unit_rms
 from alexnet_cli.core.reports import Reporter
+from alexnet_cli.core.units import layer_units, require_units
 from alexnet_cli.core.views import centre_mean, from_pixel_differences
 
 RATE, MOMENTUM = 1.0, 0.9  # a step is as long as the picture, at first, and shrinks to nothing at the end
@@ -85,11 +86,12 @@ def maximize(
     """Find the picture that each unit of a layer responds to most, in the order of `units`.
 
     A picture depends on its unit, the seed and the other options, not on which units are asked for with it. Raises AlexNetError
-    for a layer or a unit that the network does not have.
+    for a layer or a unit that the network does not have, and where sums overflow.
     """
     options, reporter = options or MaximizeOptions(), reporter or Reporter()
     canvas = canvas_of(weights.recipe, layer)
-    _require_units(weights, layer, units)
+    if units:
+        require_units(layer_units(weights, layer), units)
     settle(precision, device)
     climber = _Climber(weights, layer, canvas, options, device, precision)
     reporter.start(f"pictures for {layer}", len(units) * options.steps, "steps")
@@ -100,13 +102,6 @@ def maximize(
     finally:
         reporter.finish()
     return found
-
-
-def _require_units(weights: Weights, layer: str, units: Sequence[int]) -> None:
-    count = len(weights.tensors[f"{layer}.weight"])
-    for unit in units:
-        if not 0 <= unit < count:
-            raise AlexNetError(f"{layer} has no unit {unit}", hint=f"its units are 0 to {count - 1}")
 
 
 class _Climber:
@@ -169,6 +164,7 @@ class _Climber:
         differences_BCSS[:, :, tile, tile] = images_BCTT - mean_CTT
         with torch.no_grad():
             reached_B = unit_sums(self.network, differences_BCSS, self.layer, units, canvas.middle)
+        require_finite(reached_B, self.layer)
         images_BTTC = images_BCTT.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
         return [
             Maximized(unit, image, activation, canvas.seen.start)

@@ -3,21 +3,23 @@
 It knows nothing of networks, and must not import torch.
 """
 
+import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.files import write_atomically
+from alexnet_cli.core.letters import Font, load_font
 from alexnet_cli.core.plot import new_figure, require_matplotlib, save_figure
 
 Tile = NDArray[np.uint8]  # (h, w, 3)
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 COLUMNS, GAP, BLOCK_GAP = 16, 1, 3  # the paper's figure 3; gaps in pixels before the enlargement
 LEAST_WIDTH = 1000  # pixels of the picture, which a screen shows whole
@@ -47,54 +49,110 @@ def draw_mosaic(
     each block; row_names: one to the left of each row, by block. Where a text is wider than its tile, the tiles stand further
     apart. Returns an RGB picture. Raises AlexNetError where it would be too large.
     """
-    shown = [index for index, block in enumerate(blocks) if len(block)]
+    tile = next(tile for block in blocks for tile in block)
+    layout = lay_out(
+        [len(block) for block in blocks],
+        (tile.shape[0], tile.shape[1]),
+        columns=columns,
+        gap=gap,
+        block_gap=block_gap,
+        scale=scale,
+        labels=labels,
+        titles=titles,
+        row_names=row_names,
+    )
+    picture = Image.new("RGB", layout.size)
+    top = 0
+    for index, block in enumerate(block for block in blocks if len(block)):
+        _draw_block(picture, top, block, layout.grid, layout.texts, index)
+        top += layout.grid.height(len(block)) + layout.between
+    return picture
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tiles of a mosaic lie, and what is written beside them. size: of the picture, (horizontal, vertical)."""
+
+    size: tuple[int, int]
+    between: int
+    grid: "_Grid"
+    texts: "_Texts"
+
+
+def lay_out(
+    counts: Sequence[int],
+    tile: tuple[int, int],
+    *,
+    columns: int = COLUMNS,
+    gap: int = GAP,
+    block_gap: int = BLOCK_GAP,
+    scale: int | None = None,
+    labels: Sequence[Sequence[str]] | None = None,
+    titles: Sequence[str] | None = None,
+    row_names: Sequence[Sequence[str]] | None = None,
+) -> Layout:
+    """Return where `draw_mosaic` puts blocks of so many tiles of that size, (vertical, horizontal), before there are any.
+
+    Raises AlexNetError where the picture would be too large.
+    """
+    shown = [index for index, count in enumerate(counts) if count]
     texts = _Texts(
         [labels[index] if labels else () for index in shown],
         [titles[index] if titles else "" for index in shown],
         [row_names[index] if row_names else () for index in shown],
     )
-    tiles = [blocks[index] for index in shown]
-    columns = min(columns, max(map(len, tiles)))
-    grid = _grid(tiles[0][0].shape[:2], columns, gap, scale, texts)
-    heights = [grid.height(len(block)) for block in tiles]
+    grid = _grid(tile, min(columns, max(counts)), gap, scale, texts)
     between = max(0, block_gap - 2 * gap) * grid.scale  # each block has its own black edge
-    width, height = grid.width(), sum(heights) + between * (len(tiles) - 1)
+    width, height = grid.width(), sum(grid.height(counts[index]) for index in shown) + between * (len(shown) - 1)
     if width * height > MOST_PIXELS:
         raise AlexNetError(
             f"the picture would have {width:,} x {height:,} pixels, expected {MOST_PIXELS:,} at most",
             hint="draw fewer tiles, or enlarge them less",
         )
-    picture = Image.new("RGB", (width, height))
-    top = 0
-    for index, block in enumerate(tiles):
-        _draw_block(picture, top, block, grid, texts, index)
-        top += heights[index] + between
-    return picture
+    return Layout((width, height), between, grid, texts)
 
 
-def save_mosaic(picture: Image.Image, path: Path) -> None:
+def save_mosaic(picture: Image.Image, path: Path, *, sharp: bool = True) -> None:
     """Write a picture as PNG, or as SVG or PDF where the path ends so; the same picture gives the same bytes.
 
     As large as fits the text of a paper, 5.5 by 9 inches; no pixel is blended with its neighbours, nor compressed with a loss.
-    Raises AlexNetError where it cannot be written, or where SVG or PDF is wanted and matplotlib is not installed.
+    sharp: whether an SVG asks its viewer not to blend pixels either, which leaves letters and photographs ragged where it shows
+    fewer than there are. Raises AlexNetError where it cannot be written, or where PDF is wanted and matplotlib is not installed.
     """
     width, height = picture.size
     dpi = max(width / PAGE_INCHES[0], height / PAGE_INCHES[1])
-    if path.suffix.lower() not in (".svg", ".pdf"):
+    if path.suffix.lower() == ".svg":
+        write_atomically(path, lambda partial: partial.write_text(_svg(picture, dpi, sharp=sharp), encoding="utf-8"))
+    elif path.suffix.lower() == ".pdf":
+        figure = new_figure((width / dpi, height / dpi), layout=None)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        # "none" keeps the pixels as they are in the file, for a viewer to enlarge.
+        axes.imshow(np.asarray(picture), interpolation="none", aspect="auto").set_clip_on(False)
+        save_figure(figure, path, dpi=math.ceil(dpi))
+    else:
         write_atomically(path, lambda partial: picture.save(partial, format="PNG", dpi=(dpi, dpi)))
-        return
-    figure = new_figure((width / dpi, height / dpi), layout=None)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    # "none" keeps the pixels as they are in the file, for a viewer to enlarge without blending.
-    axes.imshow(np.asarray(picture), interpolation="none", aspect="auto").set_clip_on(False)
-    save_figure(figure, path, dpi=math.ceil(dpi))
+
+
+def _svg(picture: Image.Image, dpi: float, *, sharp: bool) -> str:
+    """Return an SVG file of one picture and nothing else."""
+    file = BytesIO()
+    picture.save(file, format="PNG")
+    width, height = picture.size
+    style = ' style="image-rendering:crisp-edges;image-rendering:pixelated"' if sharp else ""
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1"'
+        f' width="{72 * width / dpi:.4f}pt" height="{72 * height / dpi:.4f}pt" viewBox="0 0 {width} {height}">\n'
+        f'<image width="{width}" height="{height}"{style}'
+        f' xlink:href="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"/>\n</svg>\n'
+    )
 
 
 def prepare_to_save(path: Path) -> None:
     """Raise AlexNetError where `save_mosaic` would want matplotlib in vain, before long work that ends in a picture."""
-    if path.suffix.lower() in (".svg", ".pdf"):
-        require_matplotlib("SVG and PDF pictures")
+    if path.suffix.lower() == ".pdf":
+        require_matplotlib("PDF pictures")
 
 
 def columns_for(counts: Sequence[int], *, shape: float = 2.2) -> int:
@@ -159,7 +217,7 @@ def _grid(size: tuple[int, ...], columns: int, gap: int, scale: int | None, text
     narrow = columns * (size[1] + gap) + gap
     scale = scale or math.ceil(LEAST_WIDTH / narrow)
     cell = ((size[0] + gap) * scale, (size[1] + gap) * scale)
-    font, line = _font(narrow * scale, cell[1], texts.under())
+    font, line = _font(narrow * scale, cell[1], texts)
     widest = max((_width(font, text) + line // 2 for text in texts.under()), default=0)
     return _Grid(
         columns=columns,
@@ -175,14 +233,14 @@ def _grid(size: tuple[int, ...], columns: int, gap: int, scale: int | None, text
     )
 
 
-def _font(width: int, cell: int, labels: Sequence[str]) -> tuple[Font, int]:
+def _font(width: int, cell: int, texts: _Texts) -> tuple[Font, int]:
     """Return a font for a picture of that width, and a line's height: smaller, but not too small, where labels ask for it."""
-    by_points = width / PAGE_INCHES[0] / 72
+    by_points, written = width / PAGE_INCHES[0] / 72, [*texts.under(), *texts.beside(), *texts.titles]
     size, least = (max(LEAST_LETTER, round(by_points * points)) for points in (POINTS, LEAST_POINTS))
-    font = ImageFont.load_default(size)
-    while size > least and any(_width(font, text) + _line(size) // 2 > cell for text in labels):
+    font = load_font(size, written)
+    while size > least and any(_width(font, text) + _line(size) // 2 > cell for text in texts.under()):
         size -= 1
-        font = ImageFont.load_default(size)
+        font = load_font(size, written)
     return font, _line(size)
 
 

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from alexnet_cli.core.letters import Font, load_font
 from alexnet_cli.core.plot import short_name
 
 if TYPE_CHECKING:
     from alexnet_cli.core.patches import UnitPatches
 
-WIDTH = 2400  # pixels of the picture, or not much more: 8 inches at 300 dots each
+WIDTH = 2400  # pixels of the picture, or not much more: a page's 5.5 inches at 436 dots each
 LEAST_SIDE = 48  # pixels of a patch, below which there is little to see: many units make a wider picture
 WIDEST = 2.4  # a picture is at most so many times as wide as high, and at least as wide as high, where that can be
 LINE, BETWEEN_HALVES, BETWEEN_UNITS = 2, 0.08, 0.3  # gaps: pixels between patches; the others in sides of a patch
@@ -40,7 +41,7 @@ def draw_patches(units: "Sequence[UnitPatches]", *, columns: int | None = None, 
     across = math.ceil(math.sqrt(max(len(one.patches) for one in units)))
     halves = 1 if first.attribution is None else 2
     columns = min(columns or _columns(len(units), halves), len(units))
-    sheet = _sheet(columns, halves, across, first.pixels.shape[0], labels=labels)
+    sheet = _sheet(columns, halves, across, first.pixels.shape[0], [_label(one) for one in units] if labels else [])
     rows = math.ceil(len(units) / columns)
     picture = Image.new("RGB", (columns * sheet.unit[0] + sheet.gap, rows * sheet.unit[1] + sheet.gap), PAPER)
     for index, one in enumerate(units):
@@ -64,7 +65,7 @@ class _Sheet:
     between: int
     title: int
     unit: tuple[int, int]
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    font: Font
 
 
 def _columns(count: int, halves: int) -> int:
@@ -78,7 +79,7 @@ def _columns(count: int, halves: int) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-def _sheet(columns: int, halves: int, across: int, size: int, *, labels: bool) -> _Sheet:
+def _sheet(columns: int, halves: int, across: int, size: int, labels: Sequence[str]) -> _Sheet:
     around = (halves - 1) * BETWEEN_HALVES + BETWEEN_UNITS
     side = max(LEAST_SIDE, int(WIDTH / columns / (halves * across + around)))
     side = max(1, side // size) * size if side >= size else side
@@ -88,18 +89,22 @@ def _sheet(columns: int, halves: int, across: int, size: int, *, labels: bool) -
     letter = max(LEAST_LETTER, round(min(LETTER * side, LARGEST_LETTER * (columns * wide + gap))))
     title = round(1.4 * letter) if labels else 0
     unit = (wide, square + title + gap)
-    return _Sheet(side, across, square, gap, between, title, unit, ImageFont.load_default(letter))
+    return _Sheet(side, across, square, gap, between, title, unit, load_font(letter, labels))
 
 
 def _draw_unit(picture: Image.Image, sheet: _Sheet, one: "UnitPatches", corner: tuple[int, int]) -> None:
     left, top = corner
     if sheet.title:
-        text = _fitted(short_name(one.name) if one.name else f"{one.unit}", sheet)
+        text = _fitted(_label(one), sheet)
         ImageDraw.Draw(picture).text((left, top + sheet.title * 0.4), text, INK, sheet.font, "lm")
     driving = [patch.attribution for patch in one.patches if patch.attribution is not None]
     for tiles in [driving, [patch.pixels for patch in one.patches]] if driving else [[patch.pixels for patch in one.patches]]:
         picture.paste(_square(tiles, sheet), (left, top + sheet.title))
         left += sheet.square + sheet.between
+
+
+def _label(one: "UnitPatches") -> str:
+    return short_name(one.name) or f"{one.unit}"
 
 
 def _square(tiles: Sequence[Pixels], sheet: _Sheet) -> Image.Image:

@@ -12,16 +12,14 @@ from typing import Any
 import torch
 
 from alexnet_cli.core.attribution import METHODS
-from alexnet_cli.core.batches import require_size, resize_mismatch
 from alexnet_cli.core.checkpoint import Weights
 from alexnet_cli.core.devices import Precision
-from alexnet_cli.core.errors import AlexNetError, DataError
-from alexnet_cli.core.layers import require_layer
+from alexnet_cli.core.errors import AlexNetError
 from alexnet_cli.core.patch_cuts import Pixels, Seen, Spot, StoredPictures, cut_out, to_pixels
-from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.store import Store
-from alexnet_cli.core.strongest import Places, find_strongest, load_viewer
+from alexnet_cli.core.strongest import Places, count_pictures, find_strongest, load_viewer
+from alexnet_cli.core.units import layer_units, require_units
 
 PATCHES = 9  # Zeiler and Fergus 2014, figure 2
 MOST_PATCHES = 5_000  # at once, with all units of any layer of maps among them: those of fc6, whole pictures, take 1.5 GB
@@ -42,6 +40,10 @@ class PatchOptions:
     workers: int | None = None
 
     def __post_init__(self) -> None:
+        """Raise AlexNetError for what makes no picture."""
+        for name in ("patches", "batch_size"):
+            if getattr(self, name) < 1:
+                raise AlexNetError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if self.attribution is not None and self.attribution not in METHODS:
             raise AlexNetError(f"no attribution named {self.attribution!r}, expected one of {', '.join(METHODS)}")
 
@@ -113,8 +115,10 @@ def strongest_patches(
     Raises AlexNetError for a layer or units that there are not, DataError where there is no picture or one of another size.
     """
     reporter = reporter or Reporter()
-    require_units(weights, layer, units, options.patches)
-    total = _count(stores, weights.recipe, options, reporter)
+    of = layer_units(weights, layer)
+    require_units(of, units)
+    _require_room(units, options.patches)
+    total = count_pictures(stores, weights.recipe, options.pictures, reporter)
     viewer = load_viewer(weights, device, precision)
     places = find_strongest(
         viewer,
@@ -130,49 +134,23 @@ def strongest_patches(
     of_units, pictures = _spots(units, places), StoredPictures(stores)
     flat = [spot for spots in of_units for spot in spots]
     seen = cut_out(viewer, layer, flat, pictures, options.attribution, options.batch_size)
-    names = _names(weights) if layer == weights.recipe.layers[-1] else {}
     reporter.start("attributions" if options.attribution else "cutting out", len(units), "units")
     found = []
     for unit, spots in zip(units, of_units, strict=True):
         own = list(islice(seen, len(spots)))
-        found.append(_unit_patches(unit, names.get(unit, ""), own, pictures, has_places=layer in weights.recipe.maps))
+        found.append(_unit_patches(unit, of.name(unit), own, pictures, has_places=layer in weights.recipe.maps))
         reporter.advance()
     reporter.finish()
     return found
 
 
-def require_units(weights: Weights, layer: str, units: Sequence[int], patches: int = PATCHES) -> None:
-    """Raise AlexNetError where a network has no such layer or units, or where they are none, or too many for so many patches."""
-    require_layer(weights.recipe, layer)
-    there_are = weights.tensors[f"{layer}.bias"].shape[0]
-    wrong = [unit for unit in units if not 0 <= unit < there_are]
-    if wrong or not units:
-        raise AlexNetError(
-            f"{layer} has no unit {wrong[0]}" if wrong else "no unit was named", hint=f"{layer} has 0 to {there_are - 1}"
-        )
+def _require_room(units: Sequence[int], patches: int) -> None:
+    """Raise AlexNetError for more patches than are to be held at once."""
     if len(units) * patches > MOST_PATCHES:
         raise AlexNetError(
             f"{len(units):,} units with {patches} patches each are {len(units) * patches:,}, expected {MOST_PATCHES:,} at most",
             hint="name some of the units",
         )
-
-
-def _count(stores: Sequence[Store], recipe: Recipe, options: PatchOptions, reporter: Reporter) -> int:
-    """Return how many pictures are to be looked at."""
-    for store in stores:
-        require_size(store, recipe)
-        if mismatch := resize_mismatch(store, recipe):
-            reporter.warn(mismatch)
-    total = sum(len(store) for store in stores)
-    wanted = total if options.pictures is None else min(options.pictures, total)
-    if wanted < 1:
-        raise DataError(f"there is no picture to look at among {total:,}", hint="look at one or more, of a split that has some")
-    return wanted
-
-
-def _names(weights: Weights) -> dict[int, str]:
-    """Return what the last layer's units stand for."""
-    return {unit: words or class_id for unit, (words, class_id) in enumerate(zip(weights.words, weights.classes, strict=True))}
 
 
 def _spots(units: Sequence[int], places: Places) -> list[list[Spot]]:

@@ -23,9 +23,9 @@ from alexnet_cli.core.specialisation_picture import draw_emergence, draw_special
 from alexnet_cli.core.store import Store
 
 if TYPE_CHECKING:
-    from alexnet_cli.core.checkpoint import Weights
     from alexnet_cli.core.maximize import Maximized
     from alexnet_cli.core.similar import Neighbour, Similar
+    from alexnet_cli.core.units import LayerUnits
 
 EPOCHS = 6  # of the history, the first and the last among them
 QUERIES, NEAREST = 5, 6  # the paper's figure 4
@@ -149,28 +149,30 @@ def units(sources: Sources) -> Content:
     if sources.weights is None:
         return Absent(sources.no_weights)
     from alexnet_cli.core.maximize import maximize
+    from alexnet_cli.core.units import layer_units
 
     weights, model = sources.weights, sources.model
     parts: list[Part] = [Text(UNITS_TEXT)]
     for layer in weights.recipe.layers[1:]:
-        chosen = spread(len(weights.tensors[f"{layer}.weight"]), sources.options.units)
+        of = layer_units(weights, layer)
+        chosen = spread(of.count, sources.options.units)
         found = maximize(weights, layer, chosen, device=model.device, precision=model.precision, reporter=sources.reporter)
-        pictures = tuple(_unit_picture(weights, layer, one) for one in found)
+        pictures = tuple(_unit_picture(of, one) for one in found)
         parts += [Heading(layer), Pictures(pictures, width=10)]
     return parts
 
 
-def _unit_picture(weights: "Weights", layer: str, found: "Maximized") -> Picture:
-    name = unit_name(weights, layer, found.unit)
-    return drawn(found.image, f"Picture to which {name} of {layer} responds with {found.activation:.3g}", name)
+def _unit_picture(of: "LayerUnits", found: "Maximized") -> Picture:
+    name = unit_name(of, found.unit)
+    return drawn(found.image, f"Picture to which {name} of {of.layer} responds with {found.activation:.3g}", name)
 
 
-def unit_name(weights: "Weights", layer: str, unit: int) -> str:
+def unit_name(of: "LayerUnits", unit: int) -> str:
     """Return what a unit is called: its class in the last layer, else its number and tower."""
-    if layer == weights.recipe.layers[-1]:
-        return first_name(weights.words[unit] or weights.classes[unit])
-    tower = "ab"[unit * 2 // len(weights.tensors[f"{layer}.weight"])]
-    return f"unit {unit}, tower {tower}" if weights.recipe.towers == 2 else f"unit {unit}"
+    if of.classes is not None:
+        return first_name(of.name(unit))
+    tower = of.tower(unit)
+    return f"unit {unit}, tower {tower}" if tower else f"unit {unit}"
 
 
 def similar(sources: Sources) -> Content:

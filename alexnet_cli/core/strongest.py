@@ -10,11 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alexnet_cli.core.batches import stored_batches
+from alexnet_cli.core.batches import require_size, resize_mismatch, stored_batches
 from alexnet_cli.core.checkpoint import Weights, build_network
 from alexnet_cli.core.devices import Precision
-from alexnet_cli.core.layers import sums
+from alexnet_cli.core.errors import DataError
+from alexnet_cli.core.layers import require_finite, sums
 from alexnet_cli.core.model import AlexNet
+from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.store import Store
 from alexnet_cli.core.views import test_views
@@ -77,20 +79,39 @@ def find_strongest(
     """Find the places at which units are strongest, `most` of each or fewer, at most one in a picture.
 
     pictures: how many of the stores' first are looked at, 1 or more. Of equal places the first counts: of the stores, then of the
-    rows, then of the columns.
+    rows, then of the columns. Raises AlexNetError where sums overflow.
     """
     units_U = torch.tensor(units, device=viewer.mean_CHW.device)
     held: list[Places] = []
     reporter.start("patches", pictures, "pictures")
-    for first, images_BHWC in _first_pictures(stores, pictures, batch_size, workers, pin=units_U.device.type == "cuda"):
-        new = _best_of_each(viewer.sums(images_BHWC, layer)[:, units_U], first)
+    for first, images_BHWC in first_pictures(stores, pictures, batch_size, workers, pin=units_U.is_cuda):
+        sums_BUHW = viewer.sums(images_BHWC, layer)[:, units_U]
+        require_finite(sums_BUHW, layer)
+        new = _best_of_each(sums_BUHW, first)
         held = [_strongest([*held, new], most)]
         reporter.advance(len(images_BHWC))
     reporter.finish()
     return held[0]
 
 
-def _first_pictures(
+def count_pictures(stores: Sequence[Store], recipe: Recipe, limit: int | None, reporter: Reporter) -> int:
+    """Return how many pictures are to be looked at: all of the stores, or `limit` where that is fewer.
+
+    Warns of stores whose pictures became squares in another way than a recipe expects. Raises DataError where there is no picture,
+    or one of another size.
+    """
+    for store in stores:
+        require_size(store, recipe)
+        if mismatch := resize_mismatch(store, recipe):
+            reporter.warn(mismatch)
+    total = sum(len(store) for store in stores)
+    wanted = total if limit is None else min(limit, total)
+    if wanted < 1:
+        raise DataError(f"no picture is to be looked at, of {total:,} that there are", hint="take a split that has some")
+    return wanted
+
+
+def first_pictures(
     stores: Sequence[Store], pictures: int, batch_size: int, workers: int | None, *, pin: bool
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield batches of the stores' first pictures, uint8 (B, H, W, 3), and the position of each batch's first."""

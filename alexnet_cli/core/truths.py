@@ -44,6 +44,10 @@ class ClassNames:
         """Return the place of the class of an id or a name, None where there is none or more than one."""
         return self.places(ClassNames([name], [name]))[0]
 
+    def namesakes(self, name: str) -> list[int]:
+        """Return the places of all classes of an id or a name, in order."""
+        return sorted(self._by_name.get(_plain(name), ()))
+
     @cached_property
     def _by_id(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self.ids)}
@@ -59,8 +63,12 @@ class ClassNames:
 
 def _names(id: str, words: str) -> list[str]:
     """Return what a class may be called: "n01440764", "tench, Tinca tinca" give both and each synonym, in small letters."""
-    names = [name.strip().casefold().replace("_", " ") for name in (id, words, *words.split(","))]
+    names = [_plain(name) for name in (id, words, *words.split(","))]
     return [name for name in names if name]  # a class without words is not called ""
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold().replace("_", " ")
 
 
 def _one_place(by_name: Mapping[str, set[int]], id: str, words: str) -> int | None:

@@ -11,15 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet_cli.core.batches import require_size, resize_mismatch, stored_batches
-from alexnet_cli.core.checkpoint import Weights, build_network
+from alexnet_cli.core.checkpoint import Weights
 from alexnet_cli.core.devices import Precision
-from alexnet_cli.core.errors import AlexNetError, DataError
-from alexnet_cli.core.layers import outputs, require_layer
-from alexnet_cli.core.recipe import Recipe
+from alexnet_cli.core.errors import AlexNetError
+from alexnet_cli.core.layers import outputs, require_finite, require_layer
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.store import Store
-from alexnet_cli.core.views import test_views
+from alexnet_cli.core.strongest import count_pictures, first_pictures, load_viewer
 
 
 def most_varying(variances_U: NDArray[np.float64], units: Sequence[int], count: int) -> list[int]:
@@ -27,9 +25,14 @@ def most_varying(variances_U: NDArray[np.float64], units: Sequence[int], count: 
 
     Raises AlexNetError where there are fewer.
     """
+    require_as_many(units, count)
+    return sorted(units, key=lambda unit: -variances_U[unit])[:count]
+
+
+def require_as_many(units: Sequence[int], count: int) -> None:
+    """Raise AlexNetError where there are fewer units, before they are looked at."""
     if count > len(units):
         raise AlexNetError(f"{count:,} units were asked for among {len(units):,}", hint=f"--top {len(units)} takes them all")
-    return sorted(units, key=lambda unit: -variances_U[unit])[:count]
 
 
 @torch.no_grad()
@@ -49,38 +52,21 @@ def unit_variances(
 
     The centre view of each picture counts. pictures: how many of the stores' first, which are in random order; None for all.
     batch_size: pictures in one pass. workers: threads that read, None for one per core.
-    Raises AlexNetError where there is no such layer, DataError where there is no picture or one of another size.
+    Raises AlexNetError where there is no such layer or values overflow, DataError where there is no picture or one of another size.
     """
     reporter = reporter or Reporter()
     require_layer(weights.recipe, layer)
-    total = _count(stores, weights.recipe, pictures, reporter)
-    network, mean_CHW = build_network(weights, device, precision), weights.mean.to(device, precision.dtype)
-    spread, left = _Spread(), total
+    total = count_pictures(stores, weights.recipe, pictures, reporter)
+    viewer, spread = load_viewer(weights, device, precision), _Spread()
     reporter.start("variances", total, "pictures")
-    with stored_batches(stores, batch_size=min(batch_size, total), workers=workers) as batches:
-        for batch in batches:
-            views_BCHW = test_views(batch.images_BHWC[:left], mean_CHW, weights.recipe, 1).flatten(0, 1)
-            with precision.autocast(device):
-                handed_on = outputs(network, views_BCHW, layer)
-            spread.add(handed_on.transpose(0, 1).flatten(1).cpu().double())
-            reporter.advance(len(views_BCHW))
-            left -= len(views_BCHW)
-            if not left:
-                break
+    for _, images_BHWC in first_pictures(stores, total, batch_size, workers, pin=device.type == "cuda"):
+        with precision.autocast(device):
+            handed_on = outputs(viewer.network, viewer.views(images_BHWC), layer)
+        require_finite(handed_on, layer)
+        spread.add(handed_on.transpose(0, 1).flatten(1).cpu().double())
+        reporter.advance(len(images_BHWC))
     reporter.finish()
     return spread.variances_U()
-
-
-def _count(stores: Sequence[Store], recipe: Recipe, pictures: int | None, reporter: Reporter) -> int:
-    """Return how many pictures are looked at."""
-    for store in stores:
-        require_size(store, recipe)
-        if mismatch := resize_mismatch(store, recipe):
-            reporter.warn(mismatch)
-    total = sum(len(store) for store in stores)
-    if not total:
-        raise DataError("there is no picture to look at", hint="take another --split")
-    return total if pictures is None else min(pictures, total)
 
 
 @dataclass

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from alexnet_cli.core.architecture import layer_table
 from alexnet_cli.core.checkpoint import Weights
@@ -44,9 +45,15 @@ class LayerUnits:
 
     def label(self, unit: int) -> str:
         """Return what a unit is called in a picture: its class's first name in the last layer, else its number."""
-        if self.classes is None:
-            return str(unit)
-        return short_name(self.classes.words[unit] or self.classes.ids[unit])
+        return short_name(self.name(unit)) or str(unit)
+
+    def name(self, unit: int) -> str:
+        """Return the words of a unit's class in the last layer, or its id where it has none; "" in others."""
+        return "" if self.classes is None else self.classes.words[unit] or self.classes.ids[unit]
+
+    def to_dict(self, unit: int) -> dict[str, Any]:
+        """Return a unit's number, tower and name, for JSON; None where it has none."""
+        return {"unit": unit, "tower": self.tower(unit), "name": self.name(unit) or None}
 
 
 def layer_units(weights: Weights, layer: str) -> LayerUnits:
@@ -91,10 +98,9 @@ def first_of_each(of: LayerUnits, units: Sequence[int], count: int) -> list[int]
 
 
 def _named(of: LayerUnits, text: str) -> list[int]:
-    """Return the units of one text: a class's words as a whole, which may have commas, or parts with commas between."""
-    words = [words.casefold() for words in of.classes.words] if of.classes else []
-    if "," in text and words.count(text.strip().casefold()) == 1:
-        return [words.index(text.strip().casefold())]
+    """Return the units of one text: a class's id or words as a whole, which may have commas, or parts with commas between."""
+    if of.classes and "," in text and of.classes.namesakes(text):
+        return [_class(of, text)]
     return [unit for part in text.split(",") for unit in _part(of, part.strip())]
 
 
@@ -113,6 +119,10 @@ def _part(of: LayerUnits, part: str) -> list[int]:
 def _class(of: LayerUnits, name: str) -> int:
     if of.classes is None:
         raise AlexNetError(f"{name!r} is no unit of {of.layer}, {FORMS}", hint="only the units of the last layer have names")
+    namesakes = of.classes.namesakes(name)
+    if len(namesakes) > 1 and name not in of.classes.ids:
+        ids = ", ".join(of.classes.ids[unit] for unit in namesakes)
+        raise AlexNetError(f"{len(namesakes)} classes are called {name!r}", hint=f"name them by id: {ids}")
     place = of.classes.place(name)
     if place is None:
         raise AlexNetError(f"{name!r} is no unit of {of.layer}, {FORMS}, or a class's id or name", hint=_nearest(of.classes, name))
