@@ -303,3 +303,12 @@ def test_curves_are_the_medians():
     assert np.asarray(curve_a.get_xydata()).tolist() == [[0, found[0].a.median], [4, found[1].a.median]]
     assert np.asarray(curve_b.get_xydata()).tolist() == [[0, found[0].b.median], [4, found[1].b.median]]
     assert curve_b.is_dashed() and not curve_a.is_dashed()
+
+
+def test_weights_are_not_replaced_by_the_picture(tmp_path):
+    """--out that is the weights file is refused, and the file stays as it was."""
+    path = save(tmp_path / "w.safetensors", planted("b"))
+    before = path.read_bytes()
+    result = towers(path, "--out", path, code=1)
+    assert result.stderr.splitlines()[0] == f"error: {path} is the file to be read"
+    assert path.read_bytes() == before

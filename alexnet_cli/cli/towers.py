@@ -62,7 +62,9 @@ def towers(
         require_matplotlib("towers")
         if run is not None:
             return _show_run(run, runs, out, as_json)
-        _show_networks(_given(weights, runs, reporter, yes=yes), out, as_json)
+        paths = _given(weights, runs, reporter, yes=yes)
+        require_place(out, *paths)
+        _show_networks(paths, out, as_json)
 
 
 # Trained networks ------------------------------------------------------------------------------------------------------------
