@@ -307,8 +307,8 @@ def test_curves_are_the_medians():
 
 def test_weights_are_not_replaced_by_the_picture(tmp_path):
     """--out that is the weights file is refused, and the file stays as it was."""
-    path = save(tmp_path / "w.safetensors", planted("b"))
+    path = save(tmp_path / "weights.png", planted("b"))  # whatever its name
     before = path.read_bytes()
     result = towers(path, "--out", path, code=1)
-    assert result.stderr.splitlines()[0] == f"error: {path} is the file to be read"
+    assert f"error: {path} is the file to be read" in result.stderr.splitlines()
     assert path.read_bytes() == before
