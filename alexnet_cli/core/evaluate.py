@@ -19,6 +19,7 @@ from alexnet_cli.core.model import AlexNet
 from alexnet_cli.core.recipe import Recipe
 from alexnet_cli.core.reports import Reporter
 from alexnet_cli.core.scoring import TOP, Answers, Evaluation, Tally
+from alexnet_cli.core.shared_views import can_share, first_sums
 from alexnet_cli.core.store import Store
 from alexnet_cli.core.truths import match_classes, stored_truths
 from alexnet_cli.core.views import num_views, test_views
@@ -187,14 +188,16 @@ def average_probabilities(
     in `Member`; the others do not compete. The softmax is taken of each view by itself, in float32 (float64 in fp64).
     Source: paper 4.1; probabilities rather than logits: the 2012 code.
     """
-    views_BVCHW = test_views(images_BHWC, mean_CHW, recipe, crops)
-    stacked_BCHW = views_BVCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     with precision.autocast(mean_CHW.device):
-        logits_BK = network(stacked_BCHW)
+        if can_share(recipe, crops):
+            logits_BK = network.go_on(first_sums(network, images_BHWC.to(mean_CHW.device, non_blocking=True), mean_CHW, recipe))
+        else:
+            views_BVCHW = test_views(images_BHWC, mean_CHW, recipe, crops)
+            logits_BK = network(views_BVCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last))
     if not network.layout.scores:
         return None
     chosen_BK = logits_BK if outputs is None else logits_BK[:, outputs]
-    return torch.softmax(chosen_BK.to(precision.dtype), dim=1).unflatten(0, views_BVCHW.shape[:2]).mean(dim=1)
+    return torch.softmax(chosen_BK.to(precision.dtype), dim=1).unflatten(0, (len(images_BHWC), -1)).mean(dim=1)
 
 
 def _evenly(total: int, limit: int) -> int:

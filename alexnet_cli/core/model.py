@@ -66,9 +66,14 @@ class AlexNet(nn.Module):
         images_BCHW: the recipe's input size, mean removed. dropout_keys: those of a training step, from `dropout_keys`; None
         for a test pass. Returns logits_BK; with tower b alone a zero that stands for them, on which backward is to be called.
         """
+        first = self.recipe.maps[0]
+        return self.go_on(self.add_up(first, F.pad(images_BCHW, self.recipe.input_padding * 2)), dropout_keys)
+
+    def go_on(self, sums_BCHW: Tensor, dropout_keys: dict[str, Tensor] | None = None) -> Tensor:
+        """Score images of which the first layer's sums are known; otherwise as `forward`."""
         recipe = self.recipe
-        x = F.pad(images_BCHW, recipe.input_padding * 2)
-        for layer in recipe.maps:  # conv1 to conv5
+        x = self._follow(recipe.maps[0], sums_BCHW)
+        for layer in recipe.maps[1:]:  # conv2 to conv5
             x = self._maps(layer, x)
         x = x.flatten(1)  # channel, y, x; the towers a, b
         for layer in recipe.full[:-1]:  # fc6, fc7

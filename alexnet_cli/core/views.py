@@ -105,9 +105,7 @@ def test_views(images_BHWC: Tensor, mean_CHW: Tensor, recipe: Recipe, crops: int
     mirror, or 1. Source: paper 4.1; the 2012 code's order of the corners, and no noise and no scaling.
     """
     images_BCHW = images_BHWC.to(mean_CHW.device, non_blocking=True).permute(0, 3, 1, 2)
-    size, far = recipe.input_size, recipe.stored_size - recipe.input_size
-    centre = (far // 2, far // 2)
-    corners = [(0, 0), (0, far), centre, (far, 0), (far, far)] if crops == 10 else [centre]
+    size, corners = recipe.input_size, test_corners(recipe, crops)
     views = []
     for mirrored in (False, True) if num_views(recipe, crops) == 10 else (False,):
         for y, x in corners:
@@ -120,6 +118,13 @@ def test_views(images_BHWC: Tensor, mean_CHW: Tensor, recipe: Recipe, crops: int
             views.append(view_BCHW.permute(0, 2, 3, 1))
     # Stacked with the channels last in memory, as the network wants them.
     return torch.stack(views, dim=1).permute(0, 1, 4, 2, 3)
+
+
+def test_corners(recipe: Recipe, crops: int) -> list[tuple[int, int]]:
+    """Return where the views of a test begin, (y, x), before any is mirrored: the corners, in their midst the centre."""
+    far = recipe.stored_size - recipe.input_size
+    centre = (far // 2, far // 2)
+    return [(0, 0), (0, far), centre, (far, 0), (far, far)] if crops == 10 else [centre]
 
 
 def num_views(recipe: Recipe, crops: int) -> int:
