@@ -42,7 +42,7 @@ def ours(store: Store, device: torch.device, precision: Precision) -> Callable[[
     recipe, names = original(), tuple(f"{number:04}" for number in range(NUM_CLASSES))
     tensors = {name: value.detach() for name, value in AlexNet(recipe, NUM_CLASSES, seed=0).named_parameters()}
     weights = Weights(recipe, names, names, tensors, torch.full((3, 256, 256), 120.0))
-    network = build_network(weights, device, precision)
+    network = build_network(weights, device, precision, cast=True)
     if not compile_problem(device):
         network.compile_normalisation(tests=True)  # as `alexnet evaluate` does for many pictures
     store.classes = store.words = names

@@ -143,7 +143,7 @@ def _measure(folder: RunFolder, options: AblateOptions, reporter: Reporter) -> d
     settle(precision, device)
     weights = load_weights(folder.last)
     evaluation = evaluate(
-        build_network(weights, device, precision),
+        build_network(weights, device, precision, cast=True),
         weights.mean,
         [open_store(common.data, split, sequential=True) for split in options.splits],
         classes=weights.classes,

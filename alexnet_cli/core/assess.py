@@ -209,7 +209,7 @@ def _assess(job: _Job, prepared: _Prepared, layout: Layout, reporter: Reporter) 
 
 
 def _member(weights: Weights, outputs: Sequence[int], layout: Layout, precision: Precision) -> Member:
-    network = build_network(weights, layout.device, precision, layout)
+    network = build_network(weights, layout.device, precision, layout, cast=True)
     all_of_them = list(outputs) == list(range(len(weights.classes)))
     return Member(network, weights.mean, weights.recipe, None if all_of_them else torch.tensor(outputs))
 

@@ -142,15 +142,19 @@ _HINT_KEEP_METADATA = "keep the metadata when you save the file again with anoth
 _HINT_OURS = "expected a file that alexnet train wrote, such as runs/latest/best.safetensors"
 
 
-def build_network(weights: Weights, device: torch.device, precision: Precision, layout: Layout = ONE_DEVICE) -> AlexNet:
+def build_network(
+    weights: Weights, device: torch.device, precision: Precision, layout: Layout = ONE_DEVICE, *, cast: bool = False
+) -> AlexNet:
     """Return the network with these weights on a device, ready for test passes; on two ranks each takes its own tower's rows.
 
-    On the CPU in fp32 the weights are shared with `weights`, not copied.
+    cast: hold weights in the type of the products, for passes under `precision.autocast` alone: it would cast them anew for each
+    pass, with the same result. On the CPU in fp32 the weights are shared with `weights`, not copied.
     """
     with torch.device("meta"):
         network = AlexNet(weights.recipe, len(weights.classes), layout=layout)
     own = {name: _rows(layout, name, weights.tensors[name]) for name, _ in network.named_parameters()}
-    network.load_state_dict({name: value.to(device, precision.dtype) for name, value in own.items()}, assign=True)
+    dtypes = {"weight": precision.product_dtype if cast else precision.dtype, "bias": precision.dtype}
+    network.load_state_dict({name: value.to(device, dtypes[name.split(".")[1]]) for name, value in own.items()}, assign=True)
     return network.requires_grad_(False).eval()
 
 

@@ -25,10 +25,15 @@ class Precision:
         """Type of the weights and of the network's input: float64 for fp64, else float32."""
         return torch.float64 if self.name == "fp64" else torch.float32
 
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """Type in which convolutions and products are computed: bfloat16 for bf16, float16 for fp16, else that of the weights."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.name, self.dtype)
+
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
         """Return the context in which a forward pass runs: torch.autocast for bf16 and fp16, nothing for the others."""
-        shortened = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.name)
-        return contextlib.nullcontext() if shortened is None else torch.autocast(device.type, shortened)
+        is_mixed = self.product_dtype != self.dtype
+        return torch.autocast(device.type, self.product_dtype) if is_mixed else contextlib.nullcontext()
 
 
 def choose_device(name: str = "auto") -> torch.device:

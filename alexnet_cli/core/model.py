@@ -24,6 +24,8 @@ from alexnet_cli.core.towers import ONE_DEVICE, Layout
 
 Operation = Callable[[Tensor], Tensor]
 
+LEAST_IN_CACHE, MOST_IN_CACHE = 6, 16  # images; of fewer the calls cost more than the cache saves
+
 
 class Weighted(nn.Module):
     """Weights and bias of one layer, as far as they are held here."""
@@ -109,8 +111,15 @@ class AlexNet(nn.Module):
 
     def _follow(self, layer: str, x: Tensor) -> Tensor:
         """Apply what follows a convolution up to the next one: normalisations, pooling and ReLU in the recipe's order."""
+        runs = _runs(self.recipe.operations(layer))
         fused = self._fused[torch.is_grad_enabled()]
-        for run in _runs(self.recipe.operations(layer)):
+        if x.device.type == "cpu" and not torch.is_grad_enabled() and any(run in fused for run in runs):
+            return torch.cat([self._in_runs(layer, runs, part) for part in x.split(_images_at_a_time(len(x)))])
+        return self._in_runs(layer, runs, x)
+
+    def _in_runs(self, layer: str, runs: list[tuple[str, ...]], x: Tensor) -> Tensor:
+        fused = self._fused[torch.is_grad_enabled()]
+        for run in runs:
             x = self._pool(layer, x) if run == ("pool",) else fused.get(run, self._in_turn)(run, x)
         return x
 
@@ -205,6 +214,16 @@ def _runs(names: tuple[str, ...]) -> list[tuple[str, ...]]:
 def dropout_keys(recipe: Recipe, seed: int, step: int, device: torch.device, first_image: int = 0) -> dict[str, Tensor]:
     """Return what decides which hidden units a training step drops; first_image: where this replica's share begins."""
     return {layer: step_keys(seed, step, layer, device, first_image) for layer in recipe.full[:-1]}
+
+
+def _images_at_a_time(count: int) -> int:
+    """Return how many of a batch's images to normalise and pool at a time, so that they stay in a processor's cache.
+
+    A few megabytes, of full width: 36 instead of 62 ms for what follows conv1 of 120 images. All parts are of one size, for
+    which alone the code is compiled.
+    """
+    divisors = [number for number in range(MOST_IN_CACHE, LEAST_IN_CACHE - 1, -1) if count % number == 0]
+    return divisors[0] if divisors else max(1, count)
 
 
 def _grouped_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int, groups: int) -> Tensor:

@@ -64,7 +64,7 @@ class Model:
 
     def __init__(self, weights: Weights, device: torch.device, precision: Precision) -> None:
         self.weights, self.device, self.precision = weights, device, precision
-        self._network = build_network(weights, device, precision)
+        self._network = build_network(weights, device, precision, cast=True)
         self._mean_CHW = weights.mean.to(device, precision.dtype)
         self._names = ClassNames(weights.classes, weights.words)
 

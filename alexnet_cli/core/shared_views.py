@@ -42,7 +42,7 @@ def first_sums(network: AlexNet, images_BHWC: Tensor, mean_CHW: Tensor, recipe: 
     colour_1C11 = mean_1CSS.mean(dim=(2, 3), keepdim=True)  # removed before, so that sums in bf16 are not those of bright pixels
     mean_1CSS = from_pixel_differences(mean_1CSS - colour_1C11, recipe)
     of_mean_NNC = _sums(network, recipe, mean_1CSS, bias=False)[0]
-    sums_BVNNC, views = None, []
+    sums_BVNNC, views = None, list[Tensor]()
     for mirrored, image_BCHW in enumerate(_both_ways(images_BHWC, recipe)):
         image_BCHW = from_pixel_differences(image_BCHW.to(mean_CHW) - colour_1C11, recipe)
         shared_BNNC = _sums(network, recipe, image_BCHW)
@@ -52,9 +52,9 @@ def first_sums(network: AlexNet, images_BHWC: Tensor, mean_CHW: Tensor, recipe: 
             x = recipe.stored_size - size - x if mirrored else x
             seen_BNNC = shared_BNNC[:, y // stride :, x // stride :][:, :inner, :inner]
             torch.sub(seen_BNNC, of_mean_NNC, out=sums_BVNNC[:, len(views), :inner, :inner])
-            views.append(image_BCHW[:, :, y : y + size, x : x + size] - mean_1CSS)
+            views.append(image_BCHW[:, :, y : y + size, x : x + size])
     assert sums_BVNNC is not None
-    _add_edges(network, recipe, sums_BVNNC, views, inner)
+    _add_edges(network, recipe, sums_BVNNC, views, mean_1CSS)
     return sums_BVNNC.flatten(0, 1).permute(0, 3, 1, 2)
 
 
@@ -75,12 +75,16 @@ def _empty(shared_BNNC: Tensor, recipe: Recipe) -> Tensor:
     return shared_BNNC.new_empty(images, num_views(recipe, 10), side, side, channels)
 
 
-def _add_edges(network: AlexNet, recipe: Recipe, sums_BVNNC: Tensor, views: list[Tensor], inner: int) -> None:
-    """Add the last rows and columns, whose windows end on the zeros behind each view: no two views have them alike."""
+def _add_edges(network: AlexNet, recipe: Recipe, sums_BVNNC: Tensor, views: list[Tensor], mean_1CSS: Tensor) -> None:
+    """Add the last rows and columns, whose windows end on the zeros behind each view: no two views have them alike.
+
+    views: without the colour alone, (B, C, S, S). mean_1CSS: what is still to be removed.
+    """
+    inner = (recipe.input_size - recipe.kernels[0]) // recipe.strides[0] + 1
     if sums_BVNNC.shape[2] == inner:
         return
     begin, zeros = inner * recipe.strides[0], (0, recipe.input_padding[1] + recipe.paddings[0]) * 2
-    right = torch.stack([F.pad(view[..., begin:], zeros) for view in views], dim=1)
-    below = torch.stack([F.pad(view[..., begin:, :], zeros) for view in views], dim=1)
+    right = torch.stack([F.pad(view[..., begin:] - mean_1CSS[..., begin:], zeros) for view in views], dim=1)
+    below = torch.stack([F.pad(view[..., begin:, :] - mean_1CSS[..., begin:, :], zeros) for view in views], dim=1)
     sums_BVNNC[:, :, :, inner:] = _sums(network, recipe, right.flatten(0, 1)).unflatten(0, right.shape[:2])
     sums_BVNNC[:, :, inner:] = _sums(network, recipe, below.flatten(0, 1)).unflatten(0, below.shape[:2])
