@@ -170,14 +170,20 @@ def test_size_of_the_passes_changes_nothing(store, batch_size):
     assert (found.images, found.top1_error, found.top5_error) == (5, expected.top1_error, expected.top5_error)
 
 
-def test_passes_have_one_shape(store):
-    """Every forward pass has the same shape, also the last: nothing is compiled or searched for twice."""
+@pytest.mark.parametrize(("crops", "batch_size", "expected"), [(10, 25, (20, 8, 55, 55)), (1, 2, (2, 8, 55, 55))])
+def test_passes_have_one_shape(store, monkeypatch, crops, batch_size, expected):
+    """Every pass goes on from conv1 in the same shape, also the last: nothing is compiled or searched for twice."""
     weights = tiny_weights()
     network = build_network(weights, CPU, FP32)
-    shapes = []
-    network.register_forward_pre_hook(lambda module, inputs: shapes.append(tuple(inputs[0].shape)))
-    evaluate(network, weights.mean, [store], classes=CLASSES, device=CPU, precision=FP32, batch_size=25)
-    assert shapes == [(20, 3, 224, 224)] * 3
+    shapes, go_on = [], network.go_on
+
+    def seen(sums_BCHW, *keys):
+        shapes.append(tuple(sums_BCHW.shape))
+        return go_on(sums_BCHW, *keys)
+
+    monkeypatch.setattr(network, "go_on", seen)
+    evaluate(network, weights.mean, [store], classes=CLASSES, crops=crops, device=CPU, precision=FP32, batch_size=batch_size)
+    assert shapes == [expected] * 3
 
 
 def test_stores_are_taken_together(store, images, tmp_path):

@@ -18,7 +18,10 @@ from alexnet_cli.core.views import test_views as views_of
 from tests.networks import narrow
 
 CPU = torch.device("cpu")
-SMALL: dict[str, Any] = {"stored_size": 96, "input_size": 80}  # ten views 0, 8 and 16 pixels apart, the last window on zeros as of 224
+SMALL: dict[str, Any] = {
+    "stored_size": 96,
+    "input_size": 80,
+}  # ten views 0, 8 and 16 pixels apart, the last window on zeros as of 224
 
 
 def weights_of(recipe: Recipe, classes: int = 5) -> Weights:
