@@ -222,7 +222,7 @@ def test_reads_ahead_but_not_far():
     seen: list[int] = []
     with stream_of(50, lambda positions, rows: seen.extend(positions)) as stream:
         next(stream)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 10
         while len(seen) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.1)
@@ -234,7 +234,7 @@ def test_reads_ahead_but_not_far():
 
 def test_threads_work_at_the_same_time():
     """Two images of a batch are read by two threads at once: each waits until the other has begun."""
-    together = threading.Barrier(2, timeout=60)
+    together = threading.Barrier(2, timeout=20)
     with stream_of(16, lambda positions, rows: together.wait(), batch_size=16) as stream:
         assert next(stream).size == 16
 
@@ -261,7 +261,7 @@ def test_forgotten_stream_ends_its_threads(store):
     next(stream)
     del stream
     gc.collect()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 20
     while batch_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not batch_threads()

@@ -274,7 +274,7 @@ app()
     assert process.stderr is not None
     first = process.stderr.readline()
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=30)
     return subprocess.CompletedProcess(process.args, process.returncode, out, first + err)
 
 

@@ -110,9 +110,9 @@ with running():
 """
     pid_file = tmp_path / "pid"
     process = subprocess.Popen([sys.executable, "-c", code, str(pid_file)])
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 30
     while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 143
+    assert process.wait(timeout=30) == 143
     assert not Path("/proc", pid_file.read_text()).exists()

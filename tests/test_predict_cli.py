@@ -199,7 +199,7 @@ def test_signal_ends_it_while_a_pipe_says_nothing(number, code, place, weights):
         assert running.stdout and running.stderr
         beginning = running.stdout.read(100)
         running.send_signal(number)
-        rest, said = running.communicate(timeout=60)
+        rest, said = running.communicate(timeout=10)
         assert running.returncode == code and b"Traceback" not in said and b"Fatal" not in said
         assert [one["path"] for one in json.loads(beginning + rest)] == ["photos/0.png"]
 
@@ -213,7 +213,7 @@ def test_program_that_waits_for_answers(place, weights):
             running.stdin.write("".join(f"{name}\n" for name in names).encode())
             assert [json.loads(running.stdout.readline())["path"] for _ in names] == names
         running.send_signal(signal.SIGINT)
-        assert running.wait(timeout=60) == 130
+        assert running.wait(timeout=10) == 130
         assert running.stderr and running.stderr.read() == b"error: interrupted\n"
 
 

@@ -252,7 +252,7 @@ def test_killed_and_continued(tmp_path):
         wait_for_records(tmp_path / "data", counts[-1] + moments.randint(1, 50))
         time.sleep(moments.uniform(0, 0.02))
         process.kill()
-        process.communicate(timeout=120)  # the workers hold the other end of its stderr: its end is theirs
+        process.communicate(timeout=20)  # the workers hold the other end of its stderr: its end is theirs
         counts.append(records_written(tmp_path / "data"))
     assert counts == sorted(counts) and counts[1] > 0
     listener = Listener()
@@ -266,7 +266,7 @@ def test_interrupt_key(longer_source, tmp_path):
     process = start_in_the_background(longer_source, tmp_path / "data")
     wait_for_records(tmp_path / "data", 16)
     os.killpg(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=20)
     assert process.returncode != 0
     assert stderr.count("Traceback") == 1
     assert stderr.rstrip().endswith("KeyboardInterrupt")
