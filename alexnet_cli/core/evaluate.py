@@ -190,7 +190,7 @@ def average_probabilities(
     """
     with precision.autocast(mean_CHW.device):
         if can_share(recipe, crops):
-            logits_BK = network.go_on(first_sums(network, images_BHWC.to(mean_CHW.device, non_blocking=True), mean_CHW, recipe))
+            logits_BK = network.go_on(first_sums(network, images_BHWC, mean_CHW, recipe))
         else:
             views_BVCHW = test_views(images_BHWC, mean_CHW, recipe, crops)
             logits_BK = network(views_BVCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last))

@@ -113,15 +113,15 @@ class AlexNet(nn.Module):
         """Apply what follows a convolution up to the next one: normalisations, pooling and ReLU in the recipe's order."""
         runs = _runs(self.recipe.operations(layer))
         fused = self._fused[torch.is_grad_enabled()]
-        if x.device.type == "cpu" and not torch.is_grad_enabled() and any(run in fused for run in runs):
-            return torch.cat([self._in_runs(layer, runs, part) for part in x.split(_images_at_a_time(len(x)))])
-        return self._in_runs(layer, runs, x)
 
-    def _in_runs(self, layer: str, runs: list[tuple[str, ...]], x: Tensor) -> Tensor:
-        fused = self._fused[torch.is_grad_enabled()]
-        for run in runs:
-            x = self._pool(layer, x) if run == ("pool",) else fused.get(run, self._in_turn)(run, x)
-        return x
+        def follow(part: Tensor) -> Tensor:
+            for run in runs:
+                part = self._pool(layer, part) if run == ("pool",) else fused.get(run, self._in_turn)(run, part)
+            return part
+
+        if x.device.type == "cpu" and not torch.is_grad_enabled() and any(run in fused for run in runs):
+            return torch.cat([follow(part) for part in x.split(_images_at_a_time(len(x)))])
+        return follow(x)
 
     def _pool(self, layer: str, x: Tensor) -> Tensor:
         # Rounded up, which matters for the 2/2 pooling of the paper's ablation: 55 gives 28 there.

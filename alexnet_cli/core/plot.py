@@ -1,4 +1,7 @@
-"""Curves of trainings as a picture; the only file that imports matplotlib, and only to draw."""
+"""Curves of trainings as a picture, and the figures that others draw on: here matplotlib is imported, and only to draw.
+
+But for its types, which others name, and its font, which `letters` looks up.
+"""
 
 import io
 import warnings

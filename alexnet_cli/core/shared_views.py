@@ -2,7 +2,7 @@
 
 Ten views of 224 pixels cover a picture of 256 seven times over. They begin a whole number of strides apart, so that away from their
 edges the first convolution adds up the same pixels for several of them; its mean is subtracted afterwards, as it is linear.
-Legend: B images, V views, M mirrored or not, C channels, H, W, S input size, N side of the first layer's map, E its edge.
+Legend: B images, V views, C channels, H, W stored size, S input size, N side of the first layer's map.
 """
 
 import torch
@@ -37,30 +37,30 @@ def first_sums(network: AlexNet, images_BHWC: Tensor, mean_CHW: Tensor, recipe: 
     images_BHWC, mean_CHW: as for `test_views`. Returns (B * V, C, N, N), channels last: of each image its views in their order.
     """
     stride, size = recipe.strides[0], recipe.input_size
-    inner = (size - recipe.kernels[0]) // stride + 1  # places whose window ends inside the view
     mean_1CSS = centre_mean(mean_CHW, recipe).expand(1, 3, size, size)
     colour_1C11 = mean_1CSS.mean(dim=(2, 3), keepdim=True)  # removed before, so that sums in bf16 are not those of bright pixels
     mean_1CSS = from_pixel_differences(mean_1CSS - colour_1C11, recipe)
     of_mean_NNC = _sums(network, recipe, mean_1CSS, bias=False)[0]
-    sums_BVNNC, views = None, list[Tensor]()
-    for mirrored, image_BCHW in enumerate(_both_ways(images_BHWC, recipe)):
-        image_BCHW = from_pixel_differences(image_BCHW.to(mean_CHW) - colour_1C11, recipe)
-        shared_BNNC = _sums(network, recipe, image_BCHW)
-        if sums_BVNNC is None:
-            sums_BVNNC = _empty(shared_BNNC, recipe)
-        for y, x in test_corners(recipe, 10):
-            x = recipe.stored_size - size - x if mirrored else x
-            seen_BNNC = shared_BNNC[:, y // stride :, x // stride :][:, :inner, :inner]
-            torch.sub(seen_BNNC, of_mean_NNC, out=sums_BVNNC[:, len(views), :inner, :inner])
-            views.append(image_BCHW[:, :, y : y + size, x : x + size])
-    assert sums_BVNNC is not None
-    _add_edges(network, recipe, sums_BVNNC, views, mean_1CSS)
+    inner = len(of_mean_NNC)  # places whose window ends inside the view
+    plain_BCHW = from_pixel_differences(images_BHWC.permute(0, 3, 1, 2).to(mean_CHW) - colour_1C11, recipe)
+    both_BCHW = [plain_BCHW, plain_BCHW.flip(3)] if recipe.mirror else [plain_BCHW]
+    shared_BNNC = [_sums(network, recipe, pictures_BCHW) for pictures_BCHW in both_BCHW]
+    sums_BVNNC = _empty(shared_BNNC[0], recipe)
+    views = []
+    for view, (mirrored, y, x) in enumerate(_places(recipe)):
+        seen_BNNC = shared_BNNC[mirrored][:, y // stride :, x // stride :][:, :inner, :inner]
+        torch.sub(seen_BNNC, of_mean_NNC, out=sums_BVNNC[:, view, :inner, :inner])
+        views.append(both_BCHW[mirrored][:, :, y : y + size, x : x + size])
+    if sums_BVNNC.shape[2] > inner:
+        _add_edges(network, recipe, sums_BVNNC, views, mean_1CSS, inner)
     return sums_BVNNC.flatten(0, 1).permute(0, 3, 1, 2)
 
 
-def _both_ways(images_BHWC: Tensor, recipe: Recipe) -> list[Tensor]:
-    images_BCHW = images_BHWC.permute(0, 3, 1, 2)
-    return [images_BCHW, images_BCHW.flip(3)] if recipe.mirror else [images_BCHW]
+def _places(recipe: Recipe) -> list[tuple[int, int, int]]:
+    """Return of each view whether it is mirrored, and where it begins in the picture or its mirror image, (y, x)."""
+    far, corners = recipe.stored_size - recipe.input_size, test_corners(recipe, 10)
+    mirrored = [(1, y, far - x) for y, x in corners] if recipe.mirror else []
+    return [*((0, y, x) for y, x in corners), *mirrored]
 
 
 def _sums(network: AlexNet, recipe: Recipe, x_BCHW: Tensor, *, bias: bool = True) -> Tensor:
@@ -75,14 +75,11 @@ def _empty(shared_BNNC: Tensor, recipe: Recipe) -> Tensor:
     return shared_BNNC.new_empty(images, num_views(recipe, 10), side, side, channels)
 
 
-def _add_edges(network: AlexNet, recipe: Recipe, sums_BVNNC: Tensor, views: list[Tensor], mean_1CSS: Tensor) -> None:
+def _add_edges(network: AlexNet, recipe: Recipe, sums_BVNNC: Tensor, views: list[Tensor], mean_1CSS: Tensor, inner: int) -> None:
     """Add the last rows and columns, whose windows end on the zeros behind each view: no two views have them alike.
 
-    views: without the colour alone, (B, C, S, S). mean_1CSS: what is still to be removed.
+    views: without the colour alone, (B, C, S, S). mean_1CSS: what is still to be removed. inner: the first of these rows.
     """
-    inner = (recipe.input_size - recipe.kernels[0]) // recipe.strides[0] + 1
-    if sums_BVNNC.shape[2] == inner:
-        return
     begin, zeros = inner * recipe.strides[0], (0, recipe.input_padding[1] + recipe.paddings[0]) * 2
     right = torch.stack([F.pad(view[..., begin:] - mean_1CSS[..., begin:], zeros) for view in views], dim=1)
     below = torch.stack([F.pad(view[..., begin:, :] - mean_1CSS[..., begin:, :], zeros) for view in views], dim=1)
