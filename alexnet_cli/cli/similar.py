@@ -22,7 +22,7 @@ from alexnet_cli.cli.features_options import (
     SimilarOutOption,
     StoreSplitOption,
 )
-from alexnet_cli.cli.given_pictures import Tally, load_model, pictures_or_stores, refuse_contradictions, with_truth
+from alexnet_cli.cli.given_pictures import Tally, load_model, pictures_or_stores, refuse_contradictions, stored_pictures, with_truth
 from alexnet_cli.cli.given_weights import bring
 from alexnet_cli.cli.options import (
     BatchSizeOption,
@@ -45,9 +45,7 @@ from alexnet_cli.cli.similar_answers import form
 from alexnet_cli.core.reports import Reporter
 
 if TYPE_CHECKING:
-    from alexnet_cli.core.recipe import Recipe
     from alexnet_cli.core.similar import Search, Similar
-    from alexnet_cli.core.store import Store
 
 SHOWN = 24  # queries of a panel
 
@@ -89,10 +87,11 @@ def similar(
         raise typer.BadParameter("--json, --jsonl and --csv exclude each other")
     with running(quiet=quiet, debug=debug) as reporter:
         from alexnet_cli.core.similar import Search
+        from alexnet_cli.core.store import open_store
 
         _refuse_what_is_missing(out, index)
         model = load_model(bring(weights, runs, reporter, yes=yes), runs, device, precision, reporter)
-        store = _store(data, split, model.weights.recipe, reporter)
+        store = stored_pictures(open_store(data, split, sequential=True), model, reporter).store
         passes: Any = {"batch_size": batch_size, "workers": workers}
         search = Search(model, store, layer=layer, dtype=dtype.value, index=index.value, reporter=reporter, **passes)
         inputs = pictures_or_stores(queries or [], files_from, null, model, reporter)
@@ -118,17 +117,6 @@ def _refuse_what_is_missing(out: Path | None, index: Index) -> None:
         from alexnet_cli.core.faiss_index import require_faiss
 
         require_faiss()
-
-
-def _store(data: Path, split: str, recipe: "Recipe", reporter: Reporter) -> "Store":
-    from alexnet_cli.core.batches import resize_mismatch
-    from alexnet_cli.core.store import open_store
-
-    store = open_store(data, split, sequential=True)
-    mismatch = resize_mismatch(store, recipe)
-    if mismatch:
-        reporter.warn(mismatch)
-    return store
 
 
 def _printer(as_json: bool, as_jsonl: bool, as_csv: bool) -> type[TextPrinter]:
